@@ -1,0 +1,2 @@
+//! The porism binary.
+fn main() {}

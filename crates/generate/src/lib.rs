@@ -1,0 +1,1 @@
+//! Generation: samplers, stopping, sessions over a sequence state.

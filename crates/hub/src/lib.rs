@@ -1,0 +1,1 @@
+//! Fetching models: catalogue, cache, checksums, resumable downloads.

@@ -1,0 +1,1 @@
+//! One forward pass, two executors: steps, linear projections, batches, sequence state, name tables.

@@ -1,0 +1,1 @@
+//! The kernels as candle custom operations, each with a tested gradient.
