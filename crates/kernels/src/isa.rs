@@ -1,0 +1,46 @@
+//! What the processor can do, found at run time and passed to every kernel as a value.
+
+/// A level of vector instructions that kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust: the reference that every other level is tested against.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// The same registers with the int8 dot product of AVX-512 VNNI (and VL).
+    Avx2Vnni,
+}
+
+impl Isa {
+    /// The best level of the processor that runs this.
+    pub fn detect() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
+                    return Isa::Avx2Vnni;
+                }
+                return Isa::Avx2;
+            }
+        }
+        Isa::Scalar
+    }
+
+    /// Every level that the processor supports, the reference first.
+    pub fn available() -> Vec<Isa> {
+        [Isa::Scalar, Isa::Avx2, Isa::Avx2Vnni].into_iter().filter(|&i| i <= Isa::detect()).collect()
+    }
+
+    /// The level's name, for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx2Vnni => "avx2+vnni",
+        }
+    }
+}

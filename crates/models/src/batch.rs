@@ -1,0 +1,129 @@
+//! A batch: packed rows with explicit positions, spans that say whose they are, and the rows whose
+//! output is wanted. There is no padding; training, scoring, generation and encoders all use it.
+
+use std::ops::Range;
+
+use crate::linear::AdapterId;
+use crate::{Error, Result};
+
+/// What enters the model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Token ids, one a row.
+    Ids(Vec<u32>),
+    /// Activations `[rows, width]`, row-major: soft prompts, image patches.
+    Rows {
+        /// Row-major values.
+        values: Vec<f32>,
+        /// Numbers a row.
+        width: usize,
+    },
+}
+
+impl Input {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Input::Ids(ids) => ids.len(),
+            Input::Rows { values, width } => values.len() / (*width).max(1),
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A run of rows of one sequence, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Index of the sequence's state in the slice of states given to the forward pass.
+    pub sequence: usize,
+    /// The rows.
+    pub rows: Range<usize>,
+    /// The adapter that these rows run with.
+    pub adapter: Option<AdapterId>,
+}
+
+/// Packed rows of one forward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Ids or activations, one a row.
+    pub input: Input,
+    /// The position of each row within its sequence: what RoPE and windows see. Not a cache index.
+    pub positions: Vec<u32>,
+    /// Who owns which rows: consecutive ranges that cover all rows.
+    pub spans: Vec<Span>,
+    /// Rows whose output is wanted, ascending.
+    pub wanted: Vec<usize>,
+}
+
+impl Batch {
+    /// One sequence (state 0) of ids at positions `start..`, output wanted for the last row only.
+    pub fn single(ids: &[u32], start: u32) -> Batch {
+        let n = ids.len();
+        Batch {
+            input: Input::Ids(ids.to_vec()),
+            positions: (start..start + n as u32).collect(),
+            spans: vec![Span { sequence: 0, rows: 0..n, adapter: None }],
+            wanted: n.checked_sub(1).into_iter().collect(),
+        }
+    }
+
+    /// Several whole sequences, each from position 0 with a state of its own, packed one after the
+    /// other; output wanted for every row.
+    pub fn packed(sequences: &[&[u32]]) -> Batch {
+        let mut batch =
+            Batch { input: Input::Ids(Vec::new()), positions: Vec::new(), spans: Vec::new(), wanted: Vec::new() };
+        let mut ids = Vec::new();
+        for (sequence, tokens) in sequences.iter().enumerate() {
+            let start = ids.len();
+            ids.extend_from_slice(tokens);
+            batch.positions.extend(0..tokens.len() as u32);
+            batch.spans.push(Span { sequence, rows: start..ids.len(), adapter: None });
+        }
+        batch.wanted = (0..ids.len()).collect();
+        batch.input = Input::Ids(ids);
+        batch
+    }
+
+    /// Rows of the batch.
+    pub fn len(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks that positions, spans and wanted rows fit the input and that each span has its state.
+    pub fn check(&self, states: usize) -> Result<()> {
+        let n = self.len();
+        let bad = |what: String| Err(Error::Batch(what));
+        if n == 0 {
+            return bad("it has no rows".into());
+        }
+        if self.positions.len() != n {
+            return bad(format!("{} positions for {n} rows", self.positions.len()));
+        }
+        let mut next = 0;
+        for span in &self.spans {
+            if span.rows.start != next || span.rows.end <= span.rows.start {
+                return bad(format!("span {:?} where row {next} comes next", span.rows));
+            }
+            if span.sequence >= states {
+                return bad(format!("a span names sequence {}, and there are {states} states", span.sequence));
+            }
+            next = span.rows.end;
+        }
+        if next != n {
+            return bad(format!("the spans cover {next} of {n} rows"));
+        }
+        if self.wanted.iter().any(|&row| row >= n) || self.wanted.windows(2).any(|w| w[0] >= w[1]) {
+            return bad("the wanted rows are not ascending rows of the batch".into());
+        }
+        Ok(())
+    }
+}

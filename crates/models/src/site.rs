@@ -1,0 +1,80 @@
+//! Sites: the places of a model that hold weights or that a seam can touch, named once for all uses.
+//!
+//! A [`Site`] names one weight (loaders, adapters, quantizers and the tape's parameters use it). A
+//! [`ProbeGroup`] names an input that several sites share, a [`SlotSite`] a place for an inserted module.
+
+use std::fmt;
+
+/// One weight of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Site {
+    /// The token embedding table, `[vocab, width]`.
+    TokenEmbedding,
+    /// The norm before the head.
+    OutputNorm,
+    /// The head, `[vocab, width]`; with tied embeddings the same bytes as the table.
+    Head,
+    /// A weight of block `.0`.
+    Block(u32, BlockSite),
+}
+
+/// One weight of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum BlockSite {
+    /// The norm before attention.
+    AttentionNorm,
+    /// Query projection, `[heads * head_dim, width]`.
+    Query,
+    /// Key projection, `[kv_heads * head_dim, width]`.
+    Key,
+    /// Value projection, `[kv_heads * head_dim, width]`.
+    Value,
+    /// Attention's output projection, `[width, heads * head_dim]`.
+    AttentionOutput,
+    /// The norm before the feed-forward network.
+    FfnNorm,
+    /// Gate projection, `[ffn, width]`.
+    Gate,
+    /// Up projection, `[ffn, width]`.
+    Up,
+    /// Down projection, `[width, ffn]`.
+    Down,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::TokenEmbedding => f.write_str("token embedding"),
+            Site::OutputNorm => f.write_str("output norm"),
+            Site::Head => f.write_str("head"),
+            Site::Block(i, site) => write!(f, "block {i} {site:?}"),
+        }
+    }
+}
+
+/// An activation that one or more projections read: where calibration looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ProbeGroup {
+    /// The input of query, key and value of block `.0`, `[tokens, width]`.
+    AttentionInput(u32),
+    /// The input of attention's output projection, `[tokens, heads * head_dim]`.
+    AttentionOutputInput(u32),
+    /// The input of gate and up, `[tokens, width]`.
+    FfnInput(u32),
+    /// The input of down, `[tokens, ffn]`.
+    DownInput(u32),
+    /// The input of the head, `[wanted rows, width]`.
+    HeadInput,
+}
+
+/// A place where a module can be inserted: on a branch, before it is added to the residual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SlotSite {
+    /// Behind attention's output projection of block `.0`.
+    AfterAttention(u32),
+    /// Behind the down projection of block `.0`.
+    AfterFfn(u32),
+}
