@@ -5,6 +5,16 @@
 //! blocks of one element. Each type has a file of its own with its layout and its scalar decoder,
 //! which is bit-identical to ggml's `dequantize_row_*`.
 
+pub mod dense;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q6_k;
+pub mod q8_0;
+
+use half::f16;
+
 /// The element layout of a weight: dense, or one of ggml's block formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -120,4 +130,128 @@ impl std::fmt::Display for BlockType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// Decodes any whole number of blocks, bit for bit as ggml does: sums and products are rounded one
+/// by one, nothing is fused.
+///
+/// # Panics
+/// If `bytes` is not a whole number of blocks or `out` is not exactly as long as their weights.
+pub fn dequantize(block: BlockType, bytes: &[u8], out: &mut [f32]) {
+    let blocks = bytes.len() / block.block_bytes();
+    assert!(
+        blocks * block.block_bytes() == bytes.len() && blocks * block.block_len() == out.len(),
+        "{} bytes of {block} do not hold {} weights",
+        bytes.len(),
+        out.len()
+    );
+    match block {
+        BlockType::F32 => dense::dequantize_f32(bytes, out),
+        BlockType::F16 => dense::dequantize_f16(bytes, out),
+        BlockType::BF16 => dense::dequantize_bf16(bytes, out),
+        BlockType::Q4_0 => each_block(block, bytes, out, q4_0::dequantize_block),
+        BlockType::Q4_1 => each_block(block, bytes, out, q4_1::dequantize_block),
+        BlockType::Q5_0 => each_block(block, bytes, out, q5_0::dequantize_block),
+        BlockType::Q8_0 => each_block(block, bytes, out, q8_0::dequantize_block),
+        BlockType::Q4K => each_block(block, bytes, out, q4_k::dequantize_block),
+        BlockType::Q6K => each_block(block, bytes, out, q6_k::dequantize_block),
+    }
+}
+
+fn each_block(block: BlockType, bytes: &[u8], out: &mut [f32], decode: impl Fn(&[u8], &mut [f32])) {
+    let blocks = bytes.chunks_exact(block.block_bytes());
+    for (bytes, out) in blocks.zip(out.chunks_exact_mut(block.block_len())) {
+        decode(bytes, out);
+    }
+}
+
+/// Why numbers could not be written as blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// There is a decoder only.
+    #[error("weights cannot be encoded as {0}: use F32, F16, BF16, Q8_0, Q4_0 or Q4_1")]
+    NoEncoder(BlockType),
+    /// The values do not fill whole blocks.
+    #[error("{len} weights do not fill whole blocks of {block}: the count must be a multiple of {}", block.block_len())]
+    PartialBlock {
+        /// The wanted type.
+        block: BlockType,
+        /// The number of values.
+        len: usize,
+    },
+    /// A value is infinite or not a number, or too large for an f16 scale.
+    #[error("a weight in {index}..{} is not finite or too large for the f16 scale of {block}", index + block.block_len())]
+    TooLarge {
+        /// The wanted type.
+        block: BlockType,
+        /// Index of the first value of the block.
+        index: usize,
+    },
+}
+
+/// Appends `values` encoded as `block` to `out`, byte for byte as ggml's `quantize_row_*_ref` does.
+///
+/// F16 and BF16 round to nearest even and pass infinities and NaNs on. The types with a shared scale
+/// refuse them. On an error `out` is as it was.
+pub fn quantize(block: BlockType, values: &[f32], out: &mut Vec<u8>) -> Result<(), QuantizeError> {
+    match block {
+        BlockType::F32 => dense::quantize_f32(values, out),
+        BlockType::F16 => dense::quantize_f16(values, out),
+        BlockType::BF16 => dense::quantize_bf16(values, out),
+        BlockType::Q4_0 => encode_blocks(block, values, out, q4_0::quantize_block)?,
+        BlockType::Q4_1 => encode_blocks(block, values, out, q4_1::quantize_block)?,
+        BlockType::Q8_0 => encode_blocks(block, values, out, q8_0::quantize_block)?,
+        BlockType::Q5_0 | BlockType::Q4K | BlockType::Q6K => {
+            return Err(QuantizeError::NoEncoder(block));
+        }
+    }
+    Ok(())
+}
+
+fn encode_blocks(
+    block: BlockType,
+    values: &[f32],
+    out: &mut Vec<u8>,
+    encode: impl Fn(&[f32], &mut Vec<u8>) -> Option<()>,
+) -> Result<(), QuantizeError> {
+    let len = block.block_len();
+    if !values.len().is_multiple_of(len) {
+        return Err(QuantizeError::PartialBlock {
+            block,
+            len: values.len(),
+        });
+    }
+    let start = out.len();
+    out.reserve(values.len() / len * block.block_bytes());
+    for (i, values) in values.chunks_exact(len).enumerate() {
+        let finite = values.iter().all(|v| v.is_finite());
+        if !finite || encode(values, out).is_none() {
+            out.truncate(start);
+            return Err(QuantizeError::TooLarge {
+                block,
+                index: i * len,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl BlockType {
+    /// Whether [`quantize`] can write this type.
+    pub const fn has_encoder(self) -> bool {
+        !matches!(self, BlockType::Q5_0 | BlockType::Q4K | BlockType::Q6K)
+    }
+}
+
+/// The f16 at `bytes[at..at + 2]` as f32.
+#[inline]
+fn read_f16(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+/// A scale or minimum as f16 bytes; `None` if it does not fit.
+fn scale(value: f32) -> Option<[u8; 2]> {
+    let half = f16::from_f32(value);
+    half.is_finite().then(|| half.to_le_bytes())
 }
