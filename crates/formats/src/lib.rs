@@ -1,1 +1,14 @@
 //! Model files: GGUF and Hugging Face folders, read safely and written atomically.
+//!
+//! Every file is taken to be hostile: each length, count, offset, string and nesting is checked
+//! against what the file really holds before anything is allocated for it, and weights are views into
+//! the mapped file. What is written appears under its name only when it is complete.
+
+mod atomic;
+mod error;
+pub mod gguf;
+mod weight;
+
+pub use error::{Error, Result};
+pub use gguf::Gguf;
+pub use weight::{Storage, Weight};
