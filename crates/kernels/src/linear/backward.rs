@@ -1,0 +1,206 @@
+//! The backward of `y = x W^T`: `dx = dy W` straight from the packed weights, and `dW = dy^T x`.
+//!
+//! The dense matrix never exists: a tile of `dx` owns a strip of columns for all tokens and walks down
+//! the rows of W, decoding a small piece at a time. Each weight is decoded once, whatever the number
+//! of tokens. Sums over rows (and over tokens, for dW) are blocked at fixed lengths, so a token's
+//! gradient does not depend on the others.
+
+use super::MatrixRef;
+use crate::disjoint::Disjoint;
+use crate::gemm::{Strided, multiply_add};
+use crate::{Isa, Pool, block};
+
+/// Columns of `dx` in a tile, unless a block is longer.
+const COLS: usize = 64;
+/// Rows of W decoded at a time; sums over rows are blocked by it.
+const ROWS: usize = 64;
+/// Rows of dW in a tile.
+const OUT_ROWS: usize = 192;
+/// Tokens summed at a time into dW.
+const TOKENS: usize = 256;
+
+/// `dx = dy W`. Shapes: dy `[m, rows]`, dx `[m, cols]` (overwritten).
+///
+/// # Panics
+/// If the slices do not have these sizes.
+pub fn backward_input(pool: &Pool, isa: Isa, weight: MatrixRef<'_>, dy: &[f32], dx: &mut [f32]) {
+    weight.check();
+    let MatrixRef { block: kind, rows, cols, .. } = weight;
+    let tokens = dx.len().checked_div(cols).unwrap_or(0);
+    assert!(dx.len() == tokens * cols && dy.len() == tokens * rows, "backward_input: lengths do not fit");
+    if tokens == 0 {
+        return;
+    }
+    let strip = COLS.next_multiple_of(kind.block_len());
+    let (row_bytes, block_bytes, block_len) = (weight.row_bytes(), kind.block_bytes(), kind.block_len());
+    let out = Disjoint::new(dx);
+    pool.run(cols.div_ceil(strip), &|tile| {
+        let (first, last) = (tile * strip, cols.min((tile + 1) * strip));
+        let width = last - first;
+        let bytes = first / block_len * block_bytes..last / block_len * block_bytes;
+        let mut piece = vec![0.0; ROWS * width];
+        let mut sums = vec![0.0; tokens * width];
+        for row in (0..rows).step_by(ROWS) {
+            let count = ROWS.min(rows - row);
+            for (i, piece) in piece.chunks_exact_mut(width).take(count).enumerate() {
+                let at = (row + i) * row_bytes;
+                block::dequantize(kind, &weight.bytes[at + bytes.start..at + bytes.end], piece);
+            }
+            let dy = Strided::rows(&dy[row..], rows);
+            multiply_add(isa, tokens, width, count, dy, &piece, width, &mut sums, width);
+        }
+        for (token, sums) in sums.chunks_exact(width).enumerate() {
+            // SAFETY: each tile has columns of its own.
+            unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(sums);
+        }
+    });
+}
+
+/// `dW = dy^T x`. Shapes: dy `[m, rows]`, x `[m, cols]`, dW `[rows, cols]` (overwritten).
+///
+/// # Panics
+/// If the slices do not have these sizes.
+pub fn backward_weight(
+    pool: &Pool,
+    isa: Isa,
+    rows: usize,
+    cols: usize,
+    dy: &[f32],
+    x: &[f32],
+    dweight: &mut [f32],
+) {
+    let tokens = x.len().checked_div(cols).unwrap_or(0);
+    assert!(
+        x.len() == tokens * cols && dy.len() == tokens * rows && dweight.len() == rows * cols,
+        "backward_weight: lengths do not fit"
+    );
+    let (row_tiles, col_tiles) = (rows.div_ceil(OUT_ROWS), cols.div_ceil(COLS));
+    let out = Disjoint::new(dweight);
+    pool.run(row_tiles * col_tiles, &|tile| {
+        let (row, col) = (tile / col_tiles * OUT_ROWS, tile % col_tiles * COLS);
+        let (height, width) = (OUT_ROWS.min(rows - row), COLS.min(cols - col));
+        let mut piece = vec![0.0; TOKENS * width];
+        let mut sums = vec![0.0; height * width];
+        for token in (0..tokens).step_by(TOKENS) {
+            let count = TOKENS.min(tokens - token);
+            for (i, piece) in piece.chunks_exact_mut(width).take(count).enumerate() {
+                let at = (token + i) * cols + col;
+                piece.copy_from_slice(&x[at..at + width]);
+            }
+            let dy = Strided::transposed(&dy[token * rows + row..], rows);
+            multiply_add(isa, height, width, count, dy, &piece, width, &mut sums, width);
+        }
+        for (i, sums) in sums.chunks_exact(width).enumerate() {
+            let at = (row + i) * cols + col;
+            // SAFETY: each tile has a rectangle of dW of its own.
+            unsafe { out.part(at..at + width) }.copy_from_slice(sums);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlockType;
+    use crate::testing::{Numbers, assert_close, wide};
+
+    /// A weight of each type made of random bytes whose decoded values are finite and of modest size.
+    fn random_weight(kind: BlockType, rows: usize, cols: usize) -> Vec<u8> {
+        let values: Vec<f32> = Numbers::new(5).normal(rows * cols).iter().map(|v| 0.3 * v).collect();
+        let mut bytes = Vec::new();
+        match kind {
+            BlockType::F32 => values.iter().for_each(|v| bytes.extend(v.to_le_bytes())),
+            BlockType::F16 => values.iter().for_each(|&v| bytes.extend(half::f16::from_f32(v).to_le_bytes())),
+            BlockType::BF16 => values.iter().for_each(|&v| bytes.extend(half::bf16::from_f32(v).to_le_bytes())),
+            _ => {
+                let mut numbers = Numbers::new(6);
+                bytes.extend((0..kind.row_bytes(cols).unwrap() * rows).map(|_| numbers.below(256) as u8));
+                // Every f16 in a block is a small scale, so that no block decodes to infinity.
+                let halves: &[usize] = match kind {
+                    BlockType::Q4_1 | BlockType::Q4K => &[0, 2],
+                    BlockType::Q6K => &[208],
+                    _ => &[0],
+                };
+                for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+                    for &at in halves {
+                        let scale = 0.002 + 0.004 * numbers.uniform() as f32;
+                        block[at..at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn dx_from_packed_weights_of_every_type_is_the_dense_product() {
+        let pool = Pool::new(2);
+        for kind in BlockType::ALL {
+            let (tokens, rows) = (9, 131);
+            let cols = if kind.is_dense() { 77 } else { 3 * kind.block_len() };
+            let bytes = random_weight(kind, rows, cols);
+            let mut w = vec![0.0; rows * cols];
+            block::dequantize(kind, &bytes, &mut w);
+            assert!(w.iter().all(|v| v.is_finite()), "{kind}");
+            let weight = MatrixRef { bytes: &bytes, block: kind, rows, cols };
+            let dy = Numbers::new(7).normal(tokens * rows);
+            let mut want = vec![0.0f64; tokens * cols];
+            for t in 0..tokens {
+                for r in 0..rows {
+                    for c in 0..cols {
+                        want[t * cols + c] += f64::from(dy[t * rows + r]) * f64::from(w[r * cols + c]);
+                    }
+                }
+            }
+            let mut dx = vec![1.0; tokens * cols];
+            backward_input(&pool, Isa::detect(), weight, &dy, &mut dx);
+            assert_close(&dx, &want, 5e-6, "dx");
+            for isa in Isa::available() {
+                let mut again = vec![0.0; tokens * cols];
+                backward_input(&Pool::new(1), isa, weight, &dy, &mut again);
+                assert_eq!(again, dx, "{kind} {}", isa.name());
+            }
+            let mut alone = vec![0.0; cols];
+            backward_input(&pool, Isa::detect(), weight, &dy[4 * rows..5 * rows], &mut alone);
+            assert_eq!(alone, dx[4 * cols..5 * cols], "{kind}: a token alone");
+        }
+    }
+
+    #[test]
+    fn dw_is_the_dense_product() {
+        let pool = Pool::new(2);
+        for (tokens, rows, cols) in [(1, 1, 1), (300, 200, 70), (5, 13, 130)] {
+            let mut numbers = Numbers::new(8);
+            let (dy, x) = (numbers.normal(tokens * rows), numbers.normal(tokens * cols));
+            let (dy64, x64) = (wide(&dy), wide(&x));
+            let mut want = vec![0.0f64; rows * cols];
+            for t in 0..tokens {
+                for r in 0..rows {
+                    for c in 0..cols {
+                        want[r * cols + c] += dy64[t * rows + r] * x64[t * cols + c];
+                    }
+                }
+            }
+            let mut dw = vec![1.0; rows * cols];
+            backward_weight(&pool, Isa::detect(), rows, cols, &dy, &x, &mut dw);
+            assert_close(&dw, &want, 1e-5, "dW");
+            for isa in Isa::available() {
+                let mut again = vec![0.0; rows * cols];
+                backward_weight(&Pool::new(1), isa, rows, cols, &dy, &x, &mut again);
+                assert_eq!(again, dw, "{}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_comes_of_no_tokens_or_no_rows() {
+        let pool = Pool::new(2);
+        let empty = MatrixRef { bytes: &[], block: BlockType::F32, rows: 0, cols: 3 };
+        let mut dx = [1.0; 6];
+        backward_input(&pool, Isa::detect(), empty, &[], &mut dx);
+        assert_eq!(dx, [0.0; 6]);
+        let mut dw = [1.0; 6];
+        backward_weight(&pool, Isa::detect(), 2, 3, &[], &[], &mut dw);
+        assert_eq!(dw, [0.0; 6]);
+    }
+}

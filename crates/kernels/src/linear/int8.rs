@@ -1,0 +1,403 @@
+//! The int8 product: quants of a block format times int8 activations.
+//!
+//! For output `o` and token `t`, over groups `g` of a row in order:
+//! `acc = fma(float(sum q x), scale_w * scale_x, acc)`, and for formats with a minimum
+//! `acc = fma(min, scale_x * sum x, acc)`. The integer sums are exact on every level, so all levels give
+//! the same bits. Up to four tokens go straight from unpacked registers; more tokens share a strip that is
+//! unpacked once into a buffer.
+
+use super::panel::{self, Format, PANEL_COLS};
+use super::strip::{LANES, OutPtr, StripTile, strip_tiles};
+use super::{Product, QuantizedRows};
+use crate::{BlockType, Isa, Pool};
+
+/// Tokens up to which a strip is multiplied from registers and not through a buffer.
+const FEW_TOKENS: usize = 4;
+
+/// Runs all products; sizes are checked by the caller.
+pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Product<'_>]) {
+    if x.tokens() == 0 {
+        return;
+    }
+    let few = x.tokens() <= FEW_TOKENS;
+    let strips: usize = products.iter().map(|p| p.weight.rows.div_ceil(LANES)).sum();
+    // Large enough to be worth a counter increment, small enough that the threads end together.
+    let per_tile = if few { (strips / (8 * pool.threads())).clamp(2, 64) } else { 2 };
+    let tiles = strip_tiles(products, per_tile);
+    let outs: Vec<OutPtr> = products.iter_mut().map(|p| OutPtr(p.out.as_mut_ptr())).collect();
+    let products: &[Product<'_>] = products;
+    pool.run(tiles.len(), &|i| {
+        let tile = tiles[i];
+        let (weight, out) = (&products[tile.product].weight, outs[tile.product]);
+        match weight.block {
+            BlockType::Q4_0 => dispatch::<panel::Q4_0>(isa, weight, tile, x, out, few),
+            BlockType::Q4_1 => dispatch::<panel::Q4_1>(isa, weight, tile, x, out, few),
+            BlockType::Q5_0 => dispatch::<panel::Q5_0>(isa, weight, tile, x, out, few),
+            BlockType::Q8_0 => dispatch::<panel::Q8_0>(isa, weight, tile, x, out, few),
+            BlockType::Q4K => dispatch::<panel::Q4K>(isa, weight, tile, x, out, few),
+            BlockType::Q6K => dispatch::<panel::Q6K>(isa, weight, tile, x, out, few),
+            BlockType::F32 | BlockType::F16 | BlockType::BF16 => unreachable!("dense weights are refused by the caller"),
+        }
+    });
+}
+
+fn dispatch<F: Format>(
+    isa: Isa,
+    weight: &super::MatrixRef<'_>,
+    tile: StripTile,
+    x: &QuantizedRows,
+    out: OutPtr,
+    few: bool,
+) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the level says that the processor has the instructions; sizes were checked on entry, and
+    // this tile is the only one that writes its rows of `out`.
+    unsafe {
+        match (isa, few) {
+            (Isa::Avx2Vnni, true) => return x86::vnni_few::<F>(weight, tile, x, out),
+            (Isa::Avx2Vnni, false) => return x86::vnni_many::<F>(weight, tile, x, out),
+            (Isa::Avx2, true) => return x86::avx2_few::<F>(weight, tile, x, out),
+            (Isa::Avx2, false) => return x86::avx2_many::<F>(weight, tile, x, out),
+            (Isa::Scalar, _) => {}
+        }
+    }
+    let _ = (isa, few);
+    scalar::<F>(weight, tile, x, out);
+}
+
+fn scalar<F: Format>(weight: &super::MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
+    let (rows, blocks) = (weight.rows, weight.cols / PANEL_COLS);
+    for row in tile.first * LANES..((tile.first + tile.count) * LANES).min(rows) {
+        let bytes = &weight.bytes[row * weight.row_bytes()..(row + 1) * weight.row_bytes()];
+        for token in 0..x.tokens() {
+            let mut acc = 0.0f32;
+            for b in 0..blocks {
+                let w = F::unpack_row(bytes, b);
+                let at = token * blocks + b;
+                let quants = &x.quants[at * PANEL_COLS..(at + 1) * PANEL_COLS];
+                let group = PANEL_COLS / F::GROUPS;
+                for g in 0..F::GROUPS {
+                    let sum: i32 = (g * group..(g + 1) * group)
+                        .map(|i| (i32::from(w.quants[i]) - F::ZERO) * i32::from(quants[i]))
+                        .sum();
+                    acc = (sum as f32).mul_add(w.scales[g] * x.scales[at], acc);
+                }
+                if F::HAS_MIN {
+                    acc = w.min.mul_add(x.scaled_sums[at], acc);
+                }
+            }
+            // SAFETY: row and token are inside the output, and this tile owns the row.
+            unsafe { *out.0.add(token * rows + row) = acc };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::cell::RefCell;
+
+    use super::super::MatrixRef;
+    use super::super::panel::{Format, PANEL_COLS, Panel};
+    use super::super::strip::{OutPtr, StripTile, store, strip_rows};
+    use super::QuantizedRows;
+
+    macro_rules! entry {
+        ($name:ident, $body:ident, $vnni:literal, $features:literal) => {
+            /// # Safety
+            /// The processor has the features, sizes fit, and the tile's rows of `out` belong to the caller.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn $name<F: Format>(w: &MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
+                // SAFETY: passed on.
+                unsafe { $body::<F, $vnni>(w, tile, x, out) }
+            }
+        };
+    }
+    entry!(avx2_few, few, false, "avx2,fma,f16c");
+    entry!(avx2_many, many, false, "avx2,fma,f16c");
+    entry!(vnni_few, few, true, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni");
+    entry!(vnni_many, many, true, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni");
+
+    /// The weights' side of 32 inputs of one strip, wherever it lies.
+    trait Side {
+        unsafe fn quants(&self, i: usize) -> __m256i;
+        unsafe fn scale(&self, group: usize) -> __m256;
+        unsafe fn min(&self) -> __m256;
+    }
+
+    impl Side for Panel {
+        #[inline(always)]
+        unsafe fn quants(&self, i: usize) -> __m256i {
+            self.quants[i]
+        }
+        #[inline(always)]
+        unsafe fn scale(&self, group: usize) -> __m256 {
+            self.scales[group]
+        }
+        #[inline(always)]
+        unsafe fn min(&self) -> __m256 {
+            self.min
+        }
+    }
+
+    /// A panel in a strip's buffer: 8 vectors of quants, then the scales, then the minimum.
+    #[derive(Clone, Copy)]
+    struct Stored(*const __m256i);
+    /// Vectors of a stored panel.
+    const STORED: usize = 11;
+
+    impl Side for Stored {
+        #[inline(always)]
+        unsafe fn quants(&self, i: usize) -> __m256i {
+            // SAFETY: `i` is below 8, inside the stored panel.
+            unsafe { _mm256_load_si256(self.0.add(i)) }
+        }
+        #[inline(always)]
+        unsafe fn scale(&self, group: usize) -> __m256 {
+            // SAFETY: vectors 8 and 9 are the scales.
+            unsafe { _mm256_castsi256_ps(_mm256_load_si256(self.0.add(8 + group))) }
+        }
+        #[inline(always)]
+        unsafe fn min(&self) -> __m256 {
+            // SAFETY: vector 10 is the minimum.
+            unsafe { _mm256_castsi256_ps(_mm256_load_si256(self.0.add(10))) }
+        }
+    }
+
+    /// The tokens' side: where their blocks lie.
+    struct Tokens<'a> {
+        x: &'a QuantizedRows,
+        first: usize,
+    }
+
+    /// Adds 32 inputs of `S` strips and `T` tokens to the accumulators.
+    ///
+    /// # Safety
+    /// The enclosing function has the features; `first + T` tokens and block `b` exist.
+    #[inline(always)]
+    unsafe fn accumulate<F: Format, const VNNI: bool, const S: usize, const T: usize>(
+        w: &[impl Side; S],
+        tokens: &Tokens<'_>,
+        b: usize,
+        acc: &mut [[__m256; T]; S],
+    ) {
+        let x = tokens.x;
+        let blocks = x.cols() / PANEL_COLS;
+        let quads = 8 / F::GROUPS;
+        // SAFETY: the caller promises that the tokens and the block exist.
+        unsafe {
+            let at: [usize; T] = std::array::from_fn(|t| (tokens.first + t) * blocks + b);
+            let quants: [*const i32; T] = std::array::from_fn(|t| x.quants.as_ptr().add(at[t] * PANEL_COLS).cast());
+            let scales: [__m256; T] = std::array::from_fn(|t| _mm256_broadcast_ss(&*x.scales.as_ptr().add(at[t])));
+            for g in 0..F::GROUPS {
+                let mut sums = [[_mm256_setzero_si256(); T]; S];
+                if VNNI {
+                    for i in g * quads..(g + 1) * quads {
+                        let q: [__m256i; S] = std::array::from_fn(|s| w[s].quants(i));
+                        for t in 0..T {
+                            let v = _mm256_set1_epi32(quants[t].add(i).read_unaligned());
+                            for s in 0..S {
+                                sums[s][t] = _mm256_dpbusd_epi32(sums[s][t], q[s], v);
+                            }
+                        }
+                    }
+                } else if F::RUN == 0 {
+                    // A pair of 8-bit products may not fit 16 bits: use |q| times x with q's sign, which does.
+                    for i in g * quads..(g + 1) * quads {
+                        for s in 0..S {
+                            let signed = _mm256_xor_si256(w[s].quants(i), _mm256_set1_epi8(-128));
+                            let magnitude = _mm256_abs_epi8(signed);
+                            for t in 0..T {
+                                let v = _mm256_set1_epi32(quants[t].add(i).read_unaligned());
+                                let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(v, signed));
+                                let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                                sums[s][t] = _mm256_add_epi32(sums[s][t], quads);
+                            }
+                        }
+                    }
+                } else {
+                    let mut i = g * quads;
+                    while i < (g + 1) * quads {
+                        let mut pairs = [[_mm256_setzero_si256(); T]; S];
+                        let run = if F::RUN < quads { F::RUN } else { quads };
+                        for i in i..i + run {
+                            let q: [__m256i; S] = std::array::from_fn(|s| w[s].quants(i));
+                            for t in 0..T {
+                                let v = _mm256_set1_epi32(quants[t].add(i).read_unaligned());
+                                for s in 0..S {
+                                    pairs[s][t] = _mm256_add_epi16(pairs[s][t], _mm256_maddubs_epi16(q[s], v));
+                                }
+                            }
+                        }
+                        for s in 0..S {
+                            for t in 0..T {
+                                let quads = _mm256_madd_epi16(pairs[s][t], _mm256_set1_epi16(1));
+                                sums[s][t] = _mm256_add_epi32(sums[s][t], quads);
+                            }
+                        }
+                        i += run;
+                    }
+                }
+                for t in 0..T {
+                    if F::ZERO != 0 && (VNNI || F::RUN != 0) {
+                        let halves = x.sums.as_ptr().add(2 * at[t]);
+                        let total = if F::GROUPS == 2 { *halves.add(g) } else { *halves + *halves.add(1) };
+                        let offset = _mm256_set1_epi32(F::ZERO * total);
+                        for s in 0..S {
+                            sums[s][t] = _mm256_sub_epi32(sums[s][t], offset);
+                        }
+                    }
+                    for s in 0..S {
+                        let scale = _mm256_mul_ps(w[s].scale(g), scales[t]);
+                        acc[s][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[s][t]), scale, acc[s][t]);
+                    }
+                }
+            }
+            if F::HAS_MIN {
+                for t in 0..T {
+                    let sum = _mm256_broadcast_ss(&*x.scaled_sums.as_ptr().add(at[t]));
+                    for s in 0..S {
+                        acc[s][t] = _mm256_fmadd_ps(w[s].min(), sum, acc[s][t]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One to four tokens, each weight unpacked to registers and used at once.
+    ///
+    /// # Safety
+    /// As [`avx2_few`].
+    #[inline(always)]
+    unsafe fn few<F: Format, const VNNI: bool>(w: &MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
+        // SAFETY: passed on.
+        unsafe {
+            match x.tokens() {
+                1 => few_tokens::<F, VNNI, 1>(w, tile, x, out),
+                2 => few_tokens::<F, VNNI, 2>(w, tile, x, out),
+                3 => few_tokens::<F, VNNI, 3>(w, tile, x, out),
+                _ => few_tokens::<F, VNNI, 4>(w, tile, x, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn few_tokens<F: Format, const VNNI: bool, const T: usize>(
+        w: &MatrixRef<'_>,
+        tile: StripTile,
+        x: &QuantizedRows,
+        out: OutPtr,
+    ) {
+        let tokens = Tokens { x, first: 0 };
+        for strip in tile.first..tile.first + tile.count {
+            let rows = strip_rows(w, strip);
+            // SAFETY: blocks and tokens are inside the checked sizes; the tile owns its rows.
+            unsafe {
+                let mut acc = [[_mm256_setzero_ps(); T]; 1];
+                for b in 0..w.cols / PANEL_COLS {
+                    let panel = F::unpack_panel(&rows, b);
+                    accumulate::<F, VNNI, 1, T>(&[panel], &tokens, b, &mut acc);
+                }
+                for (t, &acc) in acc[0].iter().enumerate() {
+                    store(w, strip, t, acc, out);
+                }
+            }
+        }
+    }
+
+    thread_local! {
+        /// Unpacked strips of the tile that this thread works on.
+        static STRIPS: RefCell<Vec<__m256i>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Many tokens: each strip is unpacked once into a buffer, then multiplied with all of them.
+    ///
+    /// # Safety
+    /// As [`avx2_many`].
+    #[inline(always)]
+    unsafe fn many<F: Format, const VNNI: bool>(w: &MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
+        let blocks = w.cols / PANEL_COLS;
+        STRIPS.with_borrow_mut(|buffer| {
+            // SAFETY: the buffer is grown to hold the panels before they are written and read; the rest as above.
+            unsafe {
+                if buffer.len() < tile.count * blocks * STORED {
+                    buffer.resize(tile.count * blocks * STORED, _mm256_setzero_si256());
+                }
+                let panels = buffer.as_mut_ptr();
+                for s in 0..tile.count {
+                    let rows = strip_rows(w, tile.first + s);
+                    for b in 0..blocks {
+                        let panel = F::unpack_panel(&rows, b);
+                        let to = panels.add((s * blocks + b) * STORED);
+                        for (i, q) in panel.quants.iter().enumerate() {
+                            _mm256_store_si256(to.add(i), *q);
+                        }
+                        _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
+                        _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
+                        _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.min));
+                    }
+                }
+                let mut s = 0;
+                while s < tile.count {
+                    let strip = tile.first + s;
+                    let at = panels.add(s * blocks * STORED);
+                    if s + 2 <= tile.count {
+                        strips_tokens::<F, VNNI, 2>(w, strip, at, x, out);
+                        s += 2;
+                    } else {
+                        strips_tokens::<F, VNNI, 1>(w, strip, at, x, out);
+                        s += 1;
+                    }
+                }
+            }
+        });
+    }
+
+    /// `S` unpacked strips times all tokens, four at a time.
+    #[inline(always)]
+    unsafe fn strips_tokens<F: Format, const VNNI: bool, const S: usize>(
+        w: &MatrixRef<'_>,
+        strip: usize,
+        panels: *const __m256i,
+        x: &QuantizedRows,
+        out: OutPtr,
+    ) {
+        // SAFETY: passed on.
+        unsafe {
+            let mut token = 0;
+            while token + 4 <= x.tokens() {
+                strips_some::<F, VNNI, S, 4>(w, strip, panels, x, token, out);
+                token += 4;
+            }
+            while token < x.tokens() {
+                strips_some::<F, VNNI, S, 1>(w, strip, panels, x, token, out);
+                token += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn strips_some<F: Format, const VNNI: bool, const S: usize, const T: usize>(
+        w: &MatrixRef<'_>,
+        strip: usize,
+        panels: *const __m256i,
+        x: &QuantizedRows,
+        first: usize,
+        out: OutPtr,
+    ) {
+        let blocks = w.cols / PANEL_COLS;
+        // SAFETY: panels of `S` strips were stored by the caller; tokens `first .. first + T` exist.
+        unsafe {
+            let mut acc = [[_mm256_setzero_ps(); T]; S];
+            for b in 0..blocks {
+                let sides: [Stored; S] = std::array::from_fn(|s| Stored(panels.add((s * blocks + b) * STORED)));
+                accumulate::<F, VNNI, S, T>(&sides, &Tokens { x, first }, b, &mut acc);
+            }
+            for (s, acc) in acc.iter().enumerate() {
+                for (t, &acc) in acc.iter().enumerate() {
+                    store(w, strip + s, first + t, acc, out);
+                }
+            }
+        }
+    }
+}

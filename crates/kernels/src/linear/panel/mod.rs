@@ -1,0 +1,113 @@
+//! Panels: 8 output rows by 32 inputs of a block format, unpacked to unsigned bytes with f32 scales.
+//!
+//! Every format says the same thing in other words: `w = scale * (q - ZERO) + min` with an unsigned quant
+//! `q`, a scale for each group of 32 (or 16) inputs and perhaps a minimum. [`Format`] translates. The
+//! scalar form ([`Format::unpack_row`]) handles one row and is the reference; the AVX2 form
+//! ([`Format::unpack_panel`]) handles 8 rows and leaves them transposed: dword `r` of vector `i` holds
+//! inputs `4i .. 4i + 3` of row `r`.
+
+mod k_quants;
+mod legacy;
+
+pub(crate) use k_quants::{Q4K, Q6K};
+pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q8_0};
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// Inputs in a panel.
+pub(crate) const PANEL_COLS: usize = 32;
+
+/// 32 inputs of one row.
+pub(crate) struct RowBlock {
+    pub(crate) quants: [u8; PANEL_COLS],
+    /// One scale for each group; formats with one group of 32 use the first.
+    pub(crate) scales: [f32; 2],
+    pub(crate) min: f32,
+}
+
+/// 32 inputs of 8 rows.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Panel {
+    pub(crate) quants: [__m256i; 8],
+    pub(crate) scales: [__m256; 2],
+    pub(crate) min: __m256,
+}
+
+/// How a block format says `w = scale * (q - ZERO) + min`.
+pub(crate) trait Format {
+    /// What stands for zero among the unsigned quants.
+    const ZERO: i32;
+    /// Scales in 32 inputs: 1, or 2 for groups of 16.
+    const GROUPS: usize;
+    /// Whether there is a minimum.
+    const HAS_MIN: bool;
+    /// How many products of quant pairs with int8 pairs fit a 16-bit sum: 8 for 4-bit quants, 4 for 5-bit,
+    /// 2 for 6-bit; 0 where a single pair may not fit (8-bit quants).
+    const RUN: usize;
+
+    /// Inputs `32 * block ..` of the row that starts at `row`.
+    fn unpack_row(row: &[u8], block: usize) -> RowBlock;
+
+    /// Inputs `32 * block ..` of 8 rows.
+    ///
+    /// # Safety
+    /// The processor has AVX2 and F16C, and each pointer starts a row of at least `32 * (block + 1)` weights.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel;
+}
+
+/// The 8 half-precision numbers at `offset` of each row.
+///
+/// # Safety
+/// F16C; each pointer has two bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let h = rows.map(|r| r.add(offset).cast::<i16>().read_unaligned());
+        _mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]))
+    }
+}
+
+/// The 16 bytes at `offset` of 8 rows, as four vectors whose dword `r` is dword `i` of row `r`.
+///
+/// # Safety
+/// AVX2; each pointer has 16 bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_16(rows: &[*const u8; 8], offset: usize) -> [__m256i; 4] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let pair = |r: usize| {
+            _mm256_loadu2_m128i(rows[r + 4].add(offset).cast(), rows[r].add(offset).cast())
+        };
+        let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+        let ab_low = _mm256_unpacklo_epi32(a, b);
+        let ab_high = _mm256_unpackhi_epi32(a, b);
+        let cd_low = _mm256_unpacklo_epi32(c, d);
+        let cd_high = _mm256_unpackhi_epi32(c, d);
+        [
+            _mm256_unpacklo_epi64(ab_low, cd_low),
+            _mm256_unpackhi_epi64(ab_low, cd_low),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ]
+    }
+}
+
+/// The 32 bytes at `offset` of 8 rows, as eight vectors whose dword `r` is dword `i` of row `r`.
+///
+/// # Safety
+/// AVX2; each pointer has 32 bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_32(rows: &[*const u8; 8], offset: usize) -> [__m256i; 8] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let low = transpose_16(rows, offset);
+        let high = transpose_16(rows, offset + 16);
+        [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
+    }
+}

@@ -1,0 +1,187 @@
+//! Activations as int8: blocks of 32 with a scale of their own.
+//!
+//! `x ~ scale * q`, `scale = max|x| / 127`, `q` rounded to nearest even, much as ggml's Q8_0
+//! does, but with the scale kept in f32. Sums of the quants stand beside them, for formats whose quants
+//! have a zero point or a minimum.
+
+use crate::{Isa, Pool};
+
+/// Activations in a block.
+pub const QUANT_BLOCK: usize = 32;
+
+/// Rows of activations, quantized. The buffers are reused from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct QuantizedRows {
+    tokens: usize,
+    cols: usize,
+    /// `[tokens, cols]`.
+    pub(crate) quants: Vec<i8>,
+    /// `[tokens, cols / 32]`.
+    pub(crate) scales: Vec<f32>,
+    /// Sums of 16 quants, `[tokens, cols / 16]`.
+    pub(crate) sums: Vec<i32>,
+    /// Scale times the sum of the block's quants, `[tokens, cols / 32]`.
+    pub(crate) scaled_sums: Vec<f32>,
+}
+
+impl QuantizedRows {
+    /// Rows held.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Width of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes held by the buffers.
+    pub fn bytes(&self) -> usize {
+        self.quants.len() + 4 * (self.scales.len() + self.sums.len() + self.scaled_sums.len())
+    }
+
+    /// Replaces the contents by `x`, `[tokens, cols]` row-major; `cols` must be a multiple of 32.
+    ///
+    /// # Panics
+    /// If the sizes do not fit.
+    pub fn quantize(&mut self, pool: &Pool, isa: Isa, x: &[f32], cols: usize) {
+        assert!(cols > 0 && cols.is_multiple_of(QUANT_BLOCK) && x.len().is_multiple_of(cols));
+        self.tokens = x.len() / cols;
+        self.cols = cols;
+        let blocks = x.len() / QUANT_BLOCK;
+        self.quants.resize(x.len(), 0);
+        self.scales.resize(blocks, 0.0);
+        self.sums.resize(2 * blocks, 0);
+        self.scaled_sums.resize(blocks, 0.0);
+        let out = Parts {
+            quants: self.quants.as_mut_ptr(),
+            scales: self.scales.as_mut_ptr(),
+            sums: self.sums.as_mut_ptr(),
+            scaled_sums: self.scaled_sums.as_mut_ptr(),
+        };
+        // A tile is worth waking a thread for at some thousands of numbers.
+        let per_tile = 256;
+        pool.run(blocks.div_ceil(per_tile), &|tile| {
+            let out = &out;
+            for b in tile * per_tile..((tile + 1) * per_tile).min(blocks) {
+                let x = &x[b * QUANT_BLOCK..(b + 1) * QUANT_BLOCK];
+                // SAFETY: block `b` lies inside every buffer (resized above) and belongs to this tile only.
+                unsafe {
+                    let quants = std::slice::from_raw_parts_mut(out.quants.add(b * QUANT_BLOCK), QUANT_BLOCK);
+                    let (scale, sums) = quantize_block(isa, x, quants);
+                    *out.scales.add(b) = scale;
+                    *out.sums.add(2 * b) = sums[0];
+                    *out.sums.add(2 * b + 1) = sums[1];
+                    *out.scaled_sums.add(b) = scale * (sums[0] + sums[1]) as f32;
+                }
+            }
+        });
+    }
+}
+
+struct Parts {
+    quants: *mut i8,
+    scales: *mut f32,
+    sums: *mut i32,
+    scaled_sums: *mut f32,
+}
+// SAFETY: tiles write disjoint blocks, and the buffers outlive the job.
+unsafe impl Sync for Parts {}
+
+fn quantize_block(isa: Isa, x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx2 {
+        // SAFETY: the level says that the processor has AVX2; both slices hold 32 elements.
+        return unsafe { avx2::quantize_block(x, q) };
+    }
+    let _ = isa;
+    quantize_block_scalar(x, q)
+}
+
+fn quantize_block_scalar(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+    let max = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let scale = max / 127.0;
+    let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
+    let mut sums = [0i32; 2];
+    for (i, (q, v)) in q.iter_mut().zip(x).enumerate() {
+        *q = (v * inverse).round_ties_even() as i8;
+        sums[i / 16] += i32::from(*q);
+    }
+    (scale, sums)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    /// As `quantize_block_scalar`, bit for bit.
+    ///
+    /// # Safety
+    /// The processor has AVX2; `x` and `q` hold 32 elements.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn quantize_block(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+        debug_assert!(x.len() == 32 && q.len() == 32);
+        // SAFETY: 32 floats are read and 32 bytes written, as the caller promises.
+        unsafe {
+            let v: [__m256; 4] = std::array::from_fn(|i| _mm256_loadu_ps(x.as_ptr().add(8 * i)));
+            let sign = _mm256_set1_ps(-0.0);
+            let abs = v.map(|v| _mm256_andnot_ps(sign, v));
+            let m = _mm256_max_ps(_mm256_max_ps(abs[0], abs[1]), _mm256_max_ps(abs[2], abs[3]));
+            let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+            let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+            let max = _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+            let scale = max / 127.0;
+            let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
+            let i = v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
+            // The packs work within 128-bit lanes; the permutation puts the bytes back in order.
+            let low = _mm256_packs_epi32(i[0], i[1]);
+            let high = _mm256_packs_epi32(i[2], i[3]);
+            let bytes = _mm256_packs_epi16(low, high);
+            let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            _mm256_storeu_si256(q.as_mut_ptr().cast(), bytes);
+            let first = _mm256_add_epi32(i[0], i[1]);
+            let second = _mm256_add_epi32(i[2], i[3]);
+            (scale, [sum(first), sum(second)])
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum(v: __m256i) -> i32 {
+        let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b01_00_11_10));
+        _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0b10_11_00_01)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_agree_and_the_error_is_half_a_step() {
+        let x: Vec<f32> = (0..192).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.03 * (1.0 + (i / 32) as f32)).collect();
+        let pool = Pool::new(2);
+        let mut reference = QuantizedRows::default();
+        reference.quantize(&pool, Isa::Scalar, &x, 64);
+        for (i, v) in x.iter().enumerate() {
+            let scale = reference.scales[i / 32];
+            assert!((v - scale * f32::from(reference.quants[i])).abs() <= scale * 0.5001);
+        }
+        for isa in Isa::available() {
+            let mut other = QuantizedRows::default();
+            other.quantize(&pool, isa, &x, 64);
+            assert_eq!(reference.quants, other.quants, "{isa:?}");
+            assert_eq!(reference.scales, other.scales);
+            assert_eq!(reference.sums, other.sums);
+            assert_eq!(reference.scaled_sums, other.scaled_sums);
+        }
+    }
+
+    #[test]
+    fn a_block_of_zeros_stays_zero() {
+        let mut rows = QuantizedRows::default();
+        rows.quantize(&Pool::new(1), Isa::detect(), &[0.0; 32], 32);
+        assert_eq!((rows.scales[0], rows.sums[0], rows.quants[5]), (0.0, 0, 0));
+    }
+}
