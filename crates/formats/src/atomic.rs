@@ -76,6 +76,17 @@ fn temporary() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
+/// The same for a temporary folder.
+pub(crate) fn temporary_folder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = temporary();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o777));
+    }
+    builder
+}
+
 /// The folder that holds `path`.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {

@@ -7,8 +7,11 @@
 mod atomic;
 mod error;
 pub mod gguf;
+pub mod hf;
+mod mapping;
 mod weight;
 
 pub use error::{Error, Result};
 pub use gguf::Gguf;
+pub use hf::HfFolder;
 pub use weight::{Storage, Weight};

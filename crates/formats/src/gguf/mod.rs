@@ -10,13 +10,12 @@ mod value;
 mod write;
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use porism_kernels::BlockType;
 
-use crate::{Error, Result, Storage, Weight};
+use crate::{Error, Result, Storage, Weight, mapping};
 use read::{Header, Stored};
 pub use value::{Array, ByteStrings, Strings, Value, ValueType};
 pub use write::{GgufHeader, GgufWriter};
@@ -87,21 +86,7 @@ impl Gguf {
     /// The weights are views into the mapping: the file must not be changed or cut while it is open.
     /// Replacing it by renaming another file over it is safe.
     pub fn open(path: &Path) -> Result<Gguf> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let metadata = file.metadata().map_err(Error::io("open", path))?;
-        let name = path.display().to_string();
-        if !metadata.is_file() {
-            return Err(Error::invalid(&name, "not a regular file"));
-        }
-        if metadata.len() == 0 {
-            // An empty file cannot be mapped; the parser has the words for it.
-            return Gguf::from_bytes(Arc::new(Vec::new()), &name);
-        }
-        // SAFETY: the mapping is private and read-only. Another process could still change or cut
-        // the file; as for every reader that maps its weights, that is excluded by contract (see the
-        // documentation above), and nothing read later from the mapping is trusted for memory safety.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        Gguf::from_bytes(Arc::new(map), &name)
+        Gguf::from_bytes(mapping::map(path)?, &path.display().to_string())
     }
 
     /// Reads a file that is in memory. `name` stands for it in messages.
