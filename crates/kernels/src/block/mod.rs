@@ -250,8 +250,18 @@ fn read_f16(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
+/// The inverse of a scale, zero where it would not be finite: below 2^-128 a scale is zero in f16, all
+/// weights decode to zero, and the reference's quants are whatever the machine makes of infinity.
+fn inverse(scale: f32) -> f32 {
+    let inverse = 1.0 / scale;
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
 /// A scale or minimum as f16 bytes; `None` if it does not fit.
 fn scale(value: f32) -> Option<[u8; 2]> {
     let half = f16::from_f32(value);
     half.is_finite().then(|| half.to_le_bytes())
 }
+
+#[cfg(test)]
+mod tests;

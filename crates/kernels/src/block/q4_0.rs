@@ -7,7 +7,7 @@
 //!
 //! A weight is `(q - 8) * d` with `q` in 0..16.
 
-use super::{read_f16, scale};
+use super::{inverse, read_f16, scale};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -36,7 +36,7 @@ pub(super) fn quantize_block(values: &[f32], out: &mut Vec<u8>) -> Option<()> {
         }
     }
     let d = largest / -8.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let inverse = inverse(d);
     out.extend(scale(d)?);
     let quant = |v: f32| ((v * inverse + 8.5) as i8).min(15) as u8;
     for (&low, &high) in values[..LEN / 2].iter().zip(&values[LEN / 2..]) {

@@ -8,7 +8,7 @@
 //!
 //! A weight is `q * d + m` with `q` in 0..16, the product rounded before the sum.
 
-use super::{read_f16, scale};
+use super::{inverse, read_f16, scale};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -43,7 +43,7 @@ pub(super) fn quantize_block(values: &[f32], out: &mut Vec<u8>) -> Option<()> {
         }
     }
     let d = (max - min) / 15.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let inverse = inverse(d);
     out.extend(scale(d)?);
     out.extend(scale(min)?);
     let quant = |v: f32| (((v - min) * inverse + 0.5) as i8).min(15) as u8;

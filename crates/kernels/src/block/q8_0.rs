@@ -7,7 +7,7 @@
 //!
 //! A weight is `q * d`. Encoders give -127..=127; a decoder must take -128 too.
 
-use super::{read_f16, scale};
+use super::{inverse, read_f16, scale};
 
 /// Weights in a block.
 pub const LEN: usize = 32;
@@ -29,7 +29,7 @@ pub fn dequantize_block(bytes: &[u8], out: &mut [f32]) {
 pub(super) fn quantize_block(values: &[f32], out: &mut Vec<u8>) -> Option<()> {
     let largest = values.iter().fold(0.0f32, |a, v| a.max(v.abs()));
     let d = largest / 127.0;
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let inverse = inverse(d);
     out.extend(scale(d)?);
     out.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8));
     Some(())
