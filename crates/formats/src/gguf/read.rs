@@ -204,16 +204,16 @@ fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, String> {
         )));
     };
     let (rows, cols) = shape(&dims).map_err(problem)?;
+    if !cols.is_multiple_of(block.block_len()) {
+        let len = block.block_len();
+        return Err(problem(format!(
+            "rows of {cols} weights cannot be {block}, whose blocks are of {len}"
+        )));
+    }
     let bytes = block
         .row_bytes(cols)
-        .ok_or_else(|| {
-            let len = block.block_len();
-            problem(format!(
-                "rows of {cols} weights cannot be {block}, whose blocks are of {len}"
-            ))
-        })?
-        .checked_mul(rows)
-        .ok_or_else(|| problem(format!("its size overflows, with dimensions {dims:?}")))?;
+        .and_then(|row| row.checked_mul(rows))
+        .ok_or_else(|| problem(format!("its size in bytes overflows, with dimensions {dims:?}")))?;
     Ok(TensorInfo {
         name,
         dims,
