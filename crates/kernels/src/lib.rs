@@ -8,11 +8,25 @@
 //! rows stand beside it, nor on the number of threads. Sums are cut by length, never by batch or
 //! thread; threads share output tiles, never a sum.
 
+pub mod activation;
 pub mod attention;
 pub mod block;
+mod disjoint;
+pub mod embedding;
+mod exp;
+mod gemm;
 pub mod isa;
+mod lanes;
 pub mod linear;
+pub mod loss;
+pub mod norm;
 pub mod pool;
+pub mod rope;
+pub mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
+#[cfg(test)]
+mod testing;
 
 pub use block::BlockType;
 pub use isa::Isa;

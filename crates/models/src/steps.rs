@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use porism_formats::Weight;
+use porism_kernels::activation::Activation;
 use porism_kernels::attention::Mask;
 use porism_kernels::rope::RopeLayout;
 
@@ -78,14 +79,6 @@ pub struct Attention {
     pub rope: Rope,
     /// Shape and mask.
     pub spec: AttentionSpec,
-}
-
-/// The non-linearity of a gated feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// `x * sigmoid(x)` (SwiGLU, Shazeer 2020).
-    Silu,
 }
 
 /// The feed-forward half of a block: `down(act(gate(x)) * up(x))`.

@@ -2,6 +2,7 @@
 
 pub mod backward;
 pub mod dense;
+pub mod paged;
 
 /// Which cache entries a row sees, as bounds of a loop; there is no mask tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

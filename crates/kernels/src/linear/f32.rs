@@ -8,6 +8,8 @@ use half::{bf16, f16};
 use super::panel::{self, Format, PANEL_COLS};
 use super::strip::{LANES, OutPtr, StripTile, strip_tiles};
 use super::{MatrixRef, Product};
+#[cfg(target_arch = "x86_64")]
+use crate::transpose::transpose8;
 use crate::{BlockType, Isa, Pool};
 
 /// Runs all products; sizes are checked by the caller.
@@ -166,31 +168,6 @@ unsafe fn load8<const BYTES: usize>(p: *const u8, brain: bool) -> std::arch::x86
     }
 }
 
-/// Eight rows of eight to eight columns.
-///
-/// # Safety
-/// AVX.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn transpose8(r: [std::arch::x86_64::__m256; 8]) -> [std::arch::x86_64::__m256; 8] {
-    use std::arch::x86_64::*;
-    // SAFETY: register operations only.
-    unsafe {
-        let t: [__m256; 8] = std::array::from_fn(|i| {
-            let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-            if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
-        });
-        let u: [__m256; 8] = std::array::from_fn(|i| {
-            let (a, b) = (t[i / 4 * 4 + i % 4 / 2], t[i / 4 * 4 + i % 4 / 2 + 2]);
-            if i % 2 == 0 { _mm256_shuffle_ps(a, b, 0b01_00_01_00) } else { _mm256_shuffle_ps(a, b, 0b11_10_11_10) }
-        });
-        std::array::from_fn(|i| {
-            let (a, b) = (u[i % 4], u[i % 4 + 4]);
-            if i < 4 { _mm256_permute2f128_ps(a, b, 0x20) } else { _mm256_permute2f128_ps(a, b, 0x31) }
-        })
-    }
-}
-
 fn dispatch<D: Decode>(
     isa: Isa,
     weight: &MatrixRef<'_>,
@@ -311,32 +288,34 @@ mod x86 {
         tokens: usize,
         out: OutPtr,
     ) {
-        STRIPS.with_borrow_mut(|buffer| {
-            // SAFETY: the buffer is grown to all inputs of `S` strips before it is written and read.
-            unsafe {
-                let padded = w.cols.next_multiple_of(PANEL_COLS);
-                if buffer.len() < padded * S {
-                    buffer.resize(padded * S, _mm256_setzero_ps());
-                }
-                let panels = buffer.as_mut_ptr();
-                for s in 0..S {
-                    let rows = strip_rows(w, first + s);
-                    for b in 0..w.cols.div_ceil(PANEL_COLS) {
-                        let n = (w.cols - b * PANEL_COLS).min(PANEL_COLS);
-                        D::decode_panel(&rows, b, n, panels.add(b * PANEL_COLS * S + s), S);
-                    }
-                }
-                let mut t = 0;
-                while t + 6 <= tokens {
-                    product::<S, 6>(w, first, panels, x, t, out);
-                    t += 6;
-                }
-                while t < tokens {
-                    product::<S, 1>(w, first, panels, x, t, out);
-                    t += 1;
+        // Taken, not borrowed: a closure would be a function of its own, without the vector instructions.
+        let mut buffer = STRIPS.take();
+        let padded = w.cols.next_multiple_of(PANEL_COLS);
+        if buffer.len() < padded * S {
+            // SAFETY: AVX, as the caller promises.
+            buffer.resize(padded * S, unsafe { _mm256_setzero_ps() });
+        }
+        let panels = buffer.as_mut_ptr();
+        // SAFETY: the buffer holds all inputs of `S` strips.
+        unsafe {
+            for s in 0..S {
+                let rows = strip_rows(w, first + s);
+                for b in 0..w.cols.div_ceil(PANEL_COLS) {
+                    let n = (w.cols - b * PANEL_COLS).min(PANEL_COLS);
+                    D::decode_panel(&rows, b, n, panels.add(b * PANEL_COLS * S + s), S);
                 }
             }
-        });
+            let mut t = 0;
+            while t + 6 <= tokens {
+                product::<S, 6>(w, first, panels, x, t, out);
+                t += 6;
+            }
+            while t < tokens {
+                product::<S, 1>(w, first, panels, x, t, out);
+                t += 1;
+            }
+        }
+        STRIPS.set(buffer);
     }
 
     #[inline(always)]

@@ -99,7 +99,7 @@ mod x86 {
 
     use super::super::MatrixRef;
     use super::super::panel::{Format, PANEL_COLS, Panel};
-    use super::super::strip::{OutPtr, StripTile, store, strip_rows};
+    use super::super::strip::{LANES, OutPtr, StripTile, store, strip_rows};
     use super::QuantizedRows;
 
     macro_rules! entry {
@@ -264,6 +264,9 @@ mod x86 {
         }
     }
 
+    /// How far ahead of its use a weight is asked for, at least.
+    const PREFETCH: usize = 4096;
+
     /// One to four tokens, each weight unpacked to registers and used at once.
     ///
     /// # Safety
@@ -289,12 +292,22 @@ mod x86 {
         out: OutPtr,
     ) {
         let tokens = Tokens { x, first: 0 };
+        let blocks = w.cols / PANEL_COLS;
+        let panel_bytes = LANES * w.row_bytes() / blocks;
         for strip in tile.first..tile.first + tile.count {
             let rows = strip_rows(w, strip);
-            // SAFETY: blocks and tokens are inside the checked sizes; the tile owns its rows.
+            // SAFETY: blocks and tokens are inside the checked sizes; the tile owns its rows; a prefetch may
+            // name any address.
             unsafe {
                 let mut acc = [[_mm256_setzero_ps(); T]; 1];
-                for b in 0..w.cols / PANEL_COLS {
+                let mut ahead = rows[0].wrapping_add(PREFETCH.max(LANES * w.row_bytes()));
+                for b in 0..blocks {
+                    // Eight rows are read side by side, which no hardware prefetcher follows.
+                    let next = ahead.wrapping_add(panel_bytes);
+                    while ahead < next {
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        ahead = ahead.wrapping_add(64);
+                    }
                     let panel = F::unpack_panel(&rows, b);
                     accumulate::<F, VNNI, 1, T>(&[panel], &tokens, b, &mut acc);
                 }
@@ -317,40 +330,38 @@ mod x86 {
     #[inline(always)]
     unsafe fn many<F: Format, const VNNI: bool>(w: &MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
         let blocks = w.cols / PANEL_COLS;
-        STRIPS.with_borrow_mut(|buffer| {
-            // SAFETY: the buffer is grown to hold the panels before they are written and read; the rest as above.
-            unsafe {
-                if buffer.len() < tile.count * blocks * STORED {
-                    buffer.resize(tile.count * blocks * STORED, _mm256_setzero_si256());
-                }
-                let panels = buffer.as_mut_ptr();
-                for s in 0..tile.count {
-                    let rows = strip_rows(w, tile.first + s);
-                    for b in 0..blocks {
-                        let panel = F::unpack_panel(&rows, b);
-                        let to = panels.add((s * blocks + b) * STORED);
-                        for (i, q) in panel.quants.iter().enumerate() {
-                            _mm256_store_si256(to.add(i), *q);
-                        }
-                        _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
-                        _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
-                        _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.min));
+        // Taken, not borrowed: a closure would be a function of its own, without the vector instructions.
+        let mut buffer = STRIPS.take();
+        if buffer.len() < tile.count * blocks * STORED {
+            // SAFETY: AVX, as the caller promises.
+            buffer.resize(tile.count * blocks * STORED, unsafe { _mm256_setzero_si256() });
+        }
+        let panels = buffer.as_mut_ptr();
+        // SAFETY: the buffer holds the panels of all strips of the tile; the rest as above.
+        unsafe {
+            for s in 0..tile.count {
+                let rows = strip_rows(w, tile.first + s);
+                for b in 0..blocks {
+                    let panel = F::unpack_panel(&rows, b);
+                    let to = panels.add((s * blocks + b) * STORED);
+                    for (i, q) in panel.quants.iter().enumerate() {
+                        _mm256_store_si256(to.add(i), *q);
                     }
-                }
-                let mut s = 0;
-                while s < tile.count {
-                    let strip = tile.first + s;
-                    let at = panels.add(s * blocks * STORED);
-                    if s + 2 <= tile.count {
-                        strips_tokens::<F, VNNI, 2>(w, strip, at, x, out);
-                        s += 2;
-                    } else {
-                        strips_tokens::<F, VNNI, 1>(w, strip, at, x, out);
-                        s += 1;
-                    }
+                    _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
+                    _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
+                    _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.min));
                 }
             }
-        });
+            let mut s = 0;
+            while s + 2 <= tile.count {
+                strips_tokens::<F, VNNI, 2>(w, tile.first + s, panels.add(s * blocks * STORED), x, out);
+                s += 2;
+            }
+            if s < tile.count {
+                strips_tokens::<F, VNNI, 1>(w, tile.first + s, panels.add(s * blocks * STORED), x, out);
+            }
+        }
+        STRIPS.set(buffer);
     }
 
     /// `S` unpacked strips times all tokens, four at a time.

@@ -1,0 +1,144 @@
+//! Attention over pages: against a plain f64 evaluation, to the bit across levels, batches and threads.
+
+use std::ops::Range;
+
+use half::f16;
+use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedShape, PagedSpan, paged_forward};
+use porism_kernels::{Isa, Pool};
+
+struct Random(u64);
+
+impl Random {
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n)
+            .map(|_| {
+                self.0 ^= self.0 << 13;
+                self.0 ^= self.0 >> 7;
+                self.0 ^= self.0 << 17;
+                (self.0 >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+            })
+            .collect()
+    }
+}
+
+struct Cache {
+    k: Vec<Vec<f32>>,
+    v: Vec<Vec<f32>>,
+    k16: Vec<Vec<f16>>,
+    v16: Vec<Vec<f16>>,
+}
+
+impl Cache {
+    /// Values that half precision holds exactly, so that both kinds of pages mean the same numbers.
+    fn new(random: &mut Random, pages: usize, page_len: usize) -> Cache {
+        let mut make = || -> Vec<Vec<f32>> {
+            (0..pages)
+                .map(|_| random.floats(page_len).iter().map(|v| f16::from_f32(*v).to_f32()).collect())
+                .collect()
+        };
+        let (k, v) = (make(), make());
+        let half = |x: &Vec<Vec<f32>>| x.iter().map(|p| p.iter().map(|v| f16::from_f32(*v)).collect()).collect();
+        Cache { k16: half(&k), v16: half(&v), k, v }
+    }
+
+    fn pages(&self, half: bool) -> Vec<PageRef<'_>> {
+        (0..self.k.len())
+            .map(|i| {
+                if half {
+                    PageRef { k: KvSlice::F16(&self.k16[i]), v: KvSlice::F16(&self.v16[i]) }
+                } else {
+                    PageRef { k: KvSlice::F32(&self.k[i]), v: KvSlice::F32(&self.v[i]) }
+                }
+            })
+            .collect()
+    }
+}
+
+fn in_f64(shape: &PagedShape, cache: &Cache, always: usize, seen: &Range<usize>, q: &[f32]) -> Vec<f64> {
+    let (dim, group) = (shape.head_dim, shape.heads / shape.kv_heads);
+    let entries: Vec<usize> = (0..always).chain(seen.start.max(always)..seen.end).collect();
+    (0..shape.heads)
+        .flat_map(|h| {
+            let row = |data: &[Vec<f32>], j: usize| -> Vec<f64> {
+                let at = (h / group * PAGE + j % PAGE) * dim;
+                data[j / PAGE][at..at + dim].iter().map(|v| f64::from(*v)).collect()
+            };
+            let scores: Vec<f64> = entries
+                .iter()
+                .map(|&j| {
+                    let dot: f64 =
+                        row(&cache.k, j).iter().zip(&q[h * dim..]).map(|(k, q)| k * f64::from(*q)).sum();
+                    let s = dot * f64::from(shape.scale);
+                    shape.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
+                })
+                .collect();
+            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+            let mut out = vec![0.0; dim];
+            for (&j, s) in entries.iter().zip(&scores) {
+                for (o, v) in out.iter_mut().zip(row(&cache.v, j)) {
+                    *o += (s - top).exp() / total * v;
+                }
+            }
+            out
+        })
+        .collect()
+}
+
+#[test]
+fn agrees_with_f64_and_to_the_bit_with_itself() {
+    let mut random = Random(3);
+    for (heads, kv_heads, head_dim, softcap) in
+        [(9, 3, 64, None), (4, 4, 8, None), (4, 1, 80, Some(3.0)), (6, 3, 36, None), (5, 1, 128, None)]
+    {
+        let shape = PagedShape { heads, kv_heads, head_dim, scale: 0.11, softcap };
+        let width = heads * head_dim;
+        let cache = Cache::new(&mut random, 3, kv_heads * PAGE * head_dim);
+        let rows = 40;
+        let q = random.floats(rows * width);
+        for (always, visible) in [
+            // Causal from an empty cache; causal deep in the cache; a window; a window behind a prefix.
+            (0, (0..rows).map(|i| 0..i + 1).collect::<Vec<_>>()),
+            (0, (0..rows).map(|i| 0..i + 600).collect()),
+            (0, (0..rows).map(|i| i + 230..i + 270).collect()),
+            (5, (0..rows).map(|i| i + 480..i + 530).collect()),
+        ] {
+            let span = |half, rows: Range<usize>, at: usize| PagedSpan {
+                visible: visible[at..at + rows.len()].to_vec(),
+                rows,
+                pages: cache.pages(half),
+                always,
+            };
+            let mut reference = vec![0.0; rows * width];
+            paged_forward(&Pool::new(1), Isa::Scalar, &shape, &[span(false, 0..rows, 0)], &q, &mut reference);
+            for row in [0, 1, 17, rows - 1] {
+                let want = in_f64(&shape, &cache, always, &visible[row], &q[row * width..(row + 1) * width]);
+                for (got, want) in reference[row * width..(row + 1) * width].iter().zip(want) {
+                    assert!((f64::from(*got) - want).abs() < 2e-5, "{got} for {want}");
+                }
+            }
+            for isa in Isa::available() {
+                for threads in [1, 2, 3] {
+                    let pool = Pool::new(threads);
+                    for half in [false, true] {
+                        let mut out = vec![f32::NAN; rows * width];
+                        paged_forward(&pool, isa, &shape, &[span(half, 0..rows, 0)], &q, &mut out);
+                        assert_eq!(out, reference, "{isa:?}, {threads} threads, half {half}");
+                    }
+                    // Alone, then packed with another sequence.
+                    let mut out = vec![f32::NAN; width];
+                    let row = &q[7 * width..8 * width];
+                    paged_forward(&pool, isa, &shape, &[span(false, 0..1, 7)], row, &mut out);
+                    assert_eq!(out, reference[7 * width..8 * width]);
+                    let mut out = vec![f32::NAN; 5 * width];
+                    let spans = [span(true, 0..2, 30), span(false, 2..5, 7)];
+                    let mut packed = q[30 * width..32 * width].to_vec();
+                    packed.extend_from_slice(&q[7 * width..10 * width]);
+                    paged_forward(&pool, isa, &shape, &spans, &packed, &mut out);
+                    assert_eq!(out[..2 * width], reference[30 * width..32 * width]);
+                    assert_eq!(out[2 * width..], reference[7 * width..10 * width]);
+                }
+            }
+        }
+    }
+}
