@@ -28,7 +28,7 @@ pub enum Error {
         problem: String,
     },
     /// A metadata key that is needed is not there.
-    #[error("{file}: the metadata key `{key}` is missing")]
+    #[error("{file}: the key `{key}` is missing")]
     MissingKey {
         /// The file.
         file: String,
@@ -36,7 +36,7 @@ pub enum Error {
         key: String,
     },
     /// A metadata value is of a type or size that cannot be used.
-    #[error("{file}: the metadata key `{key}` should hold {expected}, but holds {found}")]
+    #[error("{file}: the key `{key}` should hold {expected}, but holds {found}")]
     KeyType {
         /// The file.
         file: String,

@@ -66,24 +66,22 @@ fn value() -> impl Strategy<Value = Value<'static>> {
 
 fn tensor() -> impl Strategy<Value = Tensor> {
     let dims = prop::collection::vec(1..4u64, 0..=4);
-    ("[a-z.0-9]{1,40}", dims, select(BlockType::ALL.to_vec())).prop_flat_map(
-        |(name, mut dims, block)| {
-            if dims.is_empty() && !block.is_dense() {
-                dims.push(1);
-            }
-            if let Some(cols) = dims.first_mut() {
-                *cols *= block.block_len() as u64;
-            }
-            let elements = dims.iter().product::<u64>() as usize;
-            let size = elements / block.block_len() * block.block_bytes();
-            prop::collection::vec(any::<u8>(), size).prop_map(move |bytes| Tensor {
-                name: name.clone(),
-                dims: dims.clone(),
-                block,
-                bytes,
-            })
-        },
-    )
+    ("[a-z.0-9]{1,40}", dims, select(BlockType::ALL.to_vec())).prop_flat_map(|(name, mut dims, block)| {
+        if dims.is_empty() && !block.is_dense() {
+            dims.push(1);
+        }
+        if let Some(cols) = dims.first_mut() {
+            *cols *= block.block_len() as u64;
+        }
+        let elements = dims.iter().product::<u64>() as usize;
+        let size = elements / block.block_len() * block.block_bytes();
+        prop::collection::vec(any::<u8>(), size).prop_map(move |bytes| Tensor {
+            name: name.clone(),
+            dims: dims.clone(),
+            block,
+            bytes,
+        })
+    })
 }
 
 proptest! {
@@ -148,10 +146,7 @@ fn getters_convert_and_complain() {
     header.set("scores", [0.25f32, -1.0].as_slice());
     header.set("kinds", [1i32, 6].as_slice());
     header.set("name", "replaced");
-    let bytes = GgufWriter::new(Vec::new(), Path::new("m"), &header)
-        .unwrap()
-        .finish()
-        .unwrap();
+    let bytes = GgufWriter::new(Vec::new(), Path::new("m"), &header).unwrap().finish().unwrap();
     let file = Gguf::from_bytes(Arc::new(bytes), "m.gguf").unwrap();
 
     assert_eq!(file.get_u32("u8").unwrap(), 7);
@@ -160,15 +155,9 @@ fn getters_convert_and_complain() {
     assert_eq!(file.get_f32("nan").unwrap().to_bits(), 0x7fc0_0123);
     assert_eq!(file.get_str("name").unwrap(), "replaced");
     assert!(file.get_bool("flag").unwrap());
-    assert_eq!(
-        file.strings("tokens").unwrap().collect::<Vec<_>>(),
-        ["a", "", "ü"]
-    );
+    assert_eq!(file.strings("tokens").unwrap().collect::<Vec<_>>(), ["a", "", "ü"]);
     assert_eq!(file.strings("tokens").unwrap().len(), 3);
-    assert_eq!(
-        file.byte_strings("raw").unwrap().next(),
-        Some(b"\xff\xfe".as_slice())
-    );
+    assert_eq!(file.byte_strings("raw").unwrap().next(), Some(b"\xff\xfe".as_slice()));
     assert_eq!(file.f32s("scores").unwrap(), [0.25, -1.0]);
     assert_eq!(file.integers::<u32>("kinds").unwrap(), [1, 6]);
     assert_eq!(file.find_u32("absent").unwrap(), None);
@@ -176,25 +165,16 @@ fn getters_convert_and_complain() {
 
     let message = |e: porism_formats::Error| e.to_string();
     let absent = message(file.get_u32("absent").unwrap_err());
-    assert_eq!(absent, "m.gguf: the metadata key `absent` is missing");
+    assert_eq!(absent, "m.gguf: the key `absent` is missing");
     let wide = message(file.get_u32("i64").unwrap_err());
-    assert!(
-        wide.contains("`i64` should hold an integer from 0 to 4294967295"),
-        "{wide}"
-    );
+    assert!(wide.contains("`i64` should hold an integer from 0 to 4294967295"), "{wide}");
     assert!(wide.ends_with("but holds the i64 1099511627776"), "{wide}");
     let negative = message(file.find_usize("negative").unwrap_err());
     assert!(negative.ends_with("holds the i32 -1"), "{negative}");
     let text = message(file.get_f32("name").unwrap_err());
-    assert!(
-        text.ends_with("should hold a float, but holds a string"),
-        "{text}"
-    );
+    assert!(text.ends_with("should hold a float, but holds a string"), "{text}");
     let raw = message(file.strings("raw").err().unwrap());
-    assert!(
-        raw.ends_with("UTF-8 strings, but holds other bytes in string 0"),
-        "{raw}"
-    );
+    assert!(raw.ends_with("UTF-8 strings, but holds other bytes in string 0"), "{raw}");
     let array = message(file.get_str("scores").unwrap_err());
     assert!(array.ends_with("but holds an array of 2 f32"), "{array}");
     let missing = message(file.weight("output.weight").unwrap_err());
@@ -204,20 +184,12 @@ fn getters_convert_and_complain() {
 #[test]
 fn weights_slice_by_rows() {
     let bytes: Vec<u8> = (0..24u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
-    let experts = Tensor {
-        name: "experts".into(),
-        dims: vec![4, 3, 2],
-        block: BlockType::F32,
-        bytes,
-    };
+    let experts = Tensor { name: "experts".into(), dims: vec![4, 3, 2], block: BlockType::F32, bytes };
     let file = Gguf::from_bytes(Arc::new(write(&[], &[experts])), "memory").unwrap();
     let weight = file.weight("experts").unwrap();
     assert_eq!((weight.rows(), weight.cols()), (6, 4));
     let second = weight.slice_rows(3..6).unwrap();
-    assert_eq!(
-        second.to_f32(),
-        (12..24).map(|i| i as f32).collect::<Vec<_>>()
-    );
+    assert_eq!(second.to_f32(), (12..24).map(|i| i as f32).collect::<Vec<_>>());
     let error = weight.slice_rows(5..7).unwrap_err().to_string();
     assert_eq!(error, "rows 5..7 of a weight of 6 rows");
 }
@@ -234,17 +206,11 @@ fn the_writer_refuses_mistakes() {
         h.tensor("t", &[1], BlockType::F32);
         h.tensor("t", &[1], BlockType::F32);
     });
-    assert_eq!(
-        twice,
-        "cannot write out.gguf: the tensor `t` is given twice"
-    );
+    assert_eq!(twice, "cannot write out.gguf: the tensor `t` is given twice");
     let long = refused(&|h| h.tensor(&"x".repeat(64), &[1], BlockType::F32));
     assert!(long.contains("longer than 63 bytes"), "{long}");
     let block = refused(&|h| h.tensor("t", &[33], BlockType::Q8_0));
-    assert!(
-        block.contains("`t` of dimensions [33] cannot be Q8_0"),
-        "{block}"
-    );
+    assert!(block.contains("`t` of dimensions [33] cannot be Q8_0"), "{block}");
     let huge = refused(&|h| h.tensor("t", &[1 << 40, 1 << 40], BlockType::F32));
     assert!(huge.contains("overflows"), "{huge}");
     let alignment = refused(&|h| h.set("general.alignment", 24u32));
@@ -281,34 +247,19 @@ fn files_appear_only_when_complete() {
     let mut writer = GgufWriter::create(&path, &header).unwrap();
     writer.write("a", &[0; 4]).unwrap();
     let error = writer.commit().unwrap_err().to_string();
-    assert!(
-        error.contains("4 of the 8 bytes of `a` were given"),
-        "{error}"
-    );
+    assert!(error.contains("4 of the 8 bytes of `a` were given"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"what was there");
 
     let mut writer = GgufWriter::create(&path, &header).unwrap();
     writer.write("a", &[0, 0, 128, 63, 0, 0, 0, 64]).unwrap();
     writer.commit().unwrap();
-    assert_eq!(
-        Gguf::open(&path).unwrap().weight("a").unwrap().to_f32(),
-        [1.0, 2.0]
-    );
+    assert_eq!(Gguf::open(&path).unwrap().weight("a").unwrap().to_f32(), [1.0, 2.0]);
     let entries = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(entries, 1, "no temporary file is left");
 
-    let error = GgufWriter::create(folder.path(), &header)
-        .err()
-        .unwrap()
-        .to_string();
+    let error = GgufWriter::create(folder.path(), &header).err().unwrap().to_string();
     assert!(error.contains("it is a folder"), "{error}");
     let nowhere = folder.path().join("none/model.gguf");
-    let error = GgufWriter::create(&nowhere, &header)
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        error.contains("cannot create a file beside") && error.contains("none"),
-        "{error}"
-    );
+    let error = GgufWriter::create(&nowhere, &header).err().unwrap().to_string();
+    assert!(error.contains("cannot create a file beside") && error.contains("none"), "{error}");
 }
