@@ -147,15 +147,15 @@ impl<'a> Client<'a> {
                 return Err(broken(0, format!("the server cannot resume at byte {from}")));
             }
             _ => {
-                if from > 0 {
-                    partial.restart()?;
-                }
-                // A login page, or another file: no need to read it to the end.
+                // A login page, or another file: not worth reading, nor losing what is here.
                 let length = response.headers().get(header::CONTENT_LENGTH);
                 let length = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
                 if let Some(length) = length.filter(|&length: &u64| length != file.bytes) {
                     let why = format!("the file has {length} bytes, expected {}", file.bytes);
                     return Err(Error::Answer { url: url.into(), why });
+                }
+                if from > 0 {
+                    partial.restart()?;
                 }
             }
         }
@@ -213,7 +213,7 @@ impl<'a> Client<'a> {
                     at = next;
                 }
                 404 => return Err(Error::NotFound { url }),
-                // What the hub says of a repository that does not exist, to one without a token.
+                // Without a token the hub gives this reason for private repositories too.
                 401 if known == Some("RepoNotFound") && with_token => {
                     return Err(Error::NotFound { url });
                 }
