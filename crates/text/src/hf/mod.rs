@@ -1,0 +1,11 @@
+//! Hugging Face's side: `tokenizer.json` and the files beside it, read and written.
+
+mod library;
+mod pre;
+mod read;
+mod write;
+
+pub(crate) use library::{Library, nfc};
+#[cfg(test)]
+pub(crate) use pre::pre_tokenizer_json;
+pub use read::HfFiles;
