@@ -63,6 +63,14 @@ fn padded(x: &[f32], fill: f32) -> Lanes {
     v
 }
 
+/// `acc_l = a_l * b_l + acc_l`.
+#[inline(always)]
+fn multiply_add(acc: &mut Lanes, a: &Lanes, b: &Lanes) {
+    for l in 0..LANES {
+        acc[l] = a[l].mul_add(b[l], acc[l]);
+    }
+}
+
 /// `sum_i a_i * b_i`; the slices have one length.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -71,19 +79,24 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_blocks, a_rest) = a.as_chunks::<{ LANES * GROUPS }>();
     let (b_blocks, b_rest) = b.as_chunks::<{ LANES * GROUPS }>();
     for (x, y) in a_blocks.iter().zip(b_blocks) {
-        for g in 0..GROUPS {
-            for l in 0..LANES {
-                acc[g][l] = x[g * LANES + l].mul_add(y[g * LANES + l], acc[g][l]);
-            }
+        let vectors = x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0);
+        for (acc, (x, y)) in acc.iter_mut().zip(vectors) {
+            multiply_add(acc, x, y);
         }
     }
-    for (g, (x, y)) in a_rest.chunks(LANES).zip(b_rest.chunks(LANES)).enumerate() {
-        let (x, y) = (padded(x, 0.0), padded(y, 0.0));
-        for l in 0..LANES {
-            acc[g][l] = x[l].mul_add(y[l], acc[g][l]);
-        }
+    for (acc, (x, y)) in acc.iter_mut().zip(a_rest.chunks(LANES).zip(b_rest.chunks(LANES))) {
+        multiply_add(acc, &padded(x, 0.0), &padded(y, 0.0));
     }
     fold(acc, |p, q| p + q)
+}
+
+#[inline(always)]
+fn product(a: &Lanes, b: &Lanes) -> Lanes {
+    let mut v = [0.0; LANES];
+    for l in 0..LANES {
+        v[l] = a[l] * b[l];
+    }
+    v
 }
 
 /// `sum_i a_i * b_i * c_i`; the slices have one length.
@@ -95,21 +108,23 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     let (b_blocks, b_rest) = b.as_chunks::<{ LANES * GROUPS }>();
     let (c_blocks, c_rest) = c.as_chunks::<{ LANES * GROUPS }>();
     for ((x, y), z) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
-        for g in 0..GROUPS {
-            for l in 0..LANES {
-                let i = g * LANES + l;
-                acc[g][l] = (x[i] * y[i]).mul_add(z[i], acc[g][l]);
-            }
+        let (x, y) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0);
+        for (acc, ((x, y), z)) in acc.iter_mut().zip(x.iter().zip(y).zip(z.as_chunks::<LANES>().0)) {
+            multiply_add(acc, &product(x, y), z);
         }
     }
     let rest = a_rest.chunks(LANES).zip(b_rest.chunks(LANES)).zip(c_rest.chunks(LANES));
-    for (g, ((x, y), z)) in rest.enumerate() {
-        let (x, y, z) = (padded(x, 0.0), padded(y, 0.0), padded(z, 0.0));
-        for l in 0..LANES {
-            acc[g][l] = (x[l] * y[l]).mul_add(z[l], acc[g][l]);
-        }
+    for (acc, ((x, y), z)) in acc.iter_mut().zip(rest) {
+        multiply_add(acc, &product(&padded(x, 0.0), &padded(y, 0.0)), &padded(z, 0.0));
     }
     fold(acc, |p, q| p + q)
+}
+
+#[inline(always)]
+fn add(acc: &mut Lanes, x: &Lanes) {
+    for l in 0..LANES {
+        acc[l] += x[l];
+    }
 }
 
 /// `sum_i x_i`.
@@ -119,16 +134,11 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
     let (blocks, rest) = x.as_chunks::<{ LANES * GROUPS }>();
     for x in blocks {
         for (acc, x) in acc.iter_mut().zip(x.as_chunks::<LANES>().0) {
-            for l in 0..LANES {
-                acc[l] += x[l];
-            }
+            add(acc, x);
         }
     }
-    for (g, x) in rest.chunks(LANES).enumerate() {
-        let x = padded(x, 0.0);
-        for l in 0..LANES {
-            acc[g][l] += x[l];
-        }
+    for (acc, x) in acc.iter_mut().zip(rest.chunks(LANES)) {
+        add(acc, &padded(x, 0.0));
     }
     fold(acc, |p, q| p + q)
 }
@@ -145,9 +155,9 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     let mut acc = [[f32::NEG_INFINITY; LANES]; GROUPS];
     let (blocks, rest) = x.as_chunks::<{ LANES * GROUPS }>();
     for x in blocks {
-        for g in 0..GROUPS {
+        for (acc, x) in acc.iter_mut().zip(x.as_chunks::<LANES>().0) {
             for l in 0..LANES {
-                acc[g][l] = larger(acc[g][l], x[g * LANES + l]);
+                acc[l] = larger(acc[l], x[l]);
             }
         }
     }
