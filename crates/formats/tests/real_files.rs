@@ -13,8 +13,9 @@ fn find(variable: &str, below: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(|folder| Path::new(&folder).join(below));
     let path = path.filter(|path| path.exists());
     if path.is_none() {
-        // Not `eprintln!`, which the test harness swallows.
-        let _ = writeln!(std::io::stderr(), "skipped: {variable} names no folder with {below}");
+        // Not `eprintln!`, which the test harness swallows; one call, so that lines stay whole.
+        let line = format!("skipped: {variable} names no folder with {below}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     path
 }

@@ -198,6 +198,12 @@ impl<W: Write> GgufWriter<W> {
         Ok(())
     }
 
+    /// The names and sizes in bytes of the tensors that are not complete yet, in the order in which
+    /// they must come.
+    pub fn remaining(&self) -> impl ExactSizeIterator<Item = (&str, usize)> {
+        self.sizes[self.current..].iter().map(|(name, size)| (name.as_str(), *size))
+    }
+
     /// Checks that every tensor was written and gives back the output, flushed.
     pub fn finish(mut self) -> Result<W> {
         if let Some((name, size)) = self.sizes.get(self.current) {
