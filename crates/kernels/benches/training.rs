@@ -90,9 +90,7 @@ fn rows(c: &mut Criterion) {
         b.iter(|| cross_entropy(&pool, isa, vocab, black_box(&logits), &targets, &weights));
     });
     group.bench_function("cross_entropy_backward", |b| {
-        b.iter(|| {
-            cross_entropy_backward(&pool, isa, vocab, black_box(&logits), &targets, &weights, 1.0, &mut dlogits)
-        });
+        b.iter(|| cross_entropy_backward(&pool, isa, vocab, black_box(&logits), &targets, &weights, 1.0, &mut dlogits));
     });
 }
 

@@ -58,10 +58,7 @@ pub fn rms_norm_backward(
     dweight: Option<&mut [f32]>,
 ) {
     let width = weight.len();
-    assert!(
-        width > 0 && x.len().is_multiple_of(width) && dy.len() == x.len(),
-        "rms_norm_backward: lengths do not fit"
-    );
+    assert!(width > 0 && x.len().is_multiple_of(width) && dy.len() == x.len(), "rms_norm_backward: lengths do not fit");
     if let Some(dx) = dx {
         assert_eq!(dx.len(), x.len(), "rms_norm_backward: dx");
         for_rows(pool, width, dx, |first, rows| {

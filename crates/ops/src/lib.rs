@@ -1,1 +1,49 @@
 //! The kernels as candle custom operations, each with a tested gradient.
+//!
+//! candle keeps the tape; every fine step of a model on it is one of the operations here. Tensors are
+//! f32 `[rows, width]` on the CPU; an input may be strided or lie anywhere in its storage. A frozen
+//! weight is captured by its operation and is no input of it, so no gradient is computed for it; of
+//! the inputs, only those that something trainable hangs on get a gradient.
+//!
+//! `Tensor::backward` seeds every element with one: call it on a loss of one element.
+
+mod act_mul;
+mod attention;
+mod error;
+mod linear;
+mod loss;
+mod norm;
+mod rope;
+mod rows;
+mod softmax;
+mod tensor;
+
+use std::sync::Arc;
+
+use porism_kernels::{Isa, Pool};
+
+pub use act_mul::act_mul;
+pub use attention::attention;
+pub use error::{Error, Result};
+pub use linear::{frozen_linear, linear};
+pub use loss::{cross_entropy, kl, log_prob_of};
+pub use norm::{rms_norm, rms_norm_frozen};
+pub use rope::rope;
+pub use rows::{embed_frozen, replace_rows, select_rows};
+pub use softmax::{gather, log_softmax};
+
+/// What an operation runs on: threads and instructions. Cloning shares the threads.
+#[derive(Clone, Debug)]
+pub struct OpContext {
+    /// The threads.
+    pub pool: Arc<Pool>,
+    /// What the processor can do.
+    pub isa: Isa,
+}
+
+impl OpContext {
+    /// The machine's best instructions on `threads` threads.
+    pub fn new(threads: usize) -> OpContext {
+        OpContext { pool: Arc::new(Pool::new(threads)), isa: Isa::detect() }
+    }
+}

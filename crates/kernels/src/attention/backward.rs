@@ -279,7 +279,8 @@ mod tests {
                 out.iter().zip(wide(&dout)).map(|(o, d)| o * d).sum::<f64>()
             };
             let want = (at(1e-5) - at(-1e-5)) / 2e-5;
-            let got: f64 = got.iter().zip(&along).flat_map(|(g, d)| wide(g).into_iter().zip(wide(d))).map(|(g, d)| g * d).sum();
+            let got: f64 =
+                got.iter().zip(&along).flat_map(|(g, d)| wide(g).into_iter().zip(wide(d))).map(|(g, d)| g * d).sum();
             assert!((got - want).abs() < 1e-5 * want.abs().max(100.0), "{got} where {want} was expected");
         }
     }

@@ -303,13 +303,7 @@ pub(super) mod tests {
     use crate::testing::{Numbers, assert_close, wide};
 
     /// Attention by its definition in f64: (out, lse).
-    pub(crate) fn twin(
-        spec: &Dense,
-        spans: &[DenseSpan],
-        q: &[f64],
-        k: &[f64],
-        v: &[f64],
-    ) -> (Vec<f64>, Vec<f64>) {
+    pub(crate) fn twin(spec: &Dense, spans: &[DenseSpan], q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (hd, qw, kw) = (spec.head_dim, spec.q_width(), spec.kv_width());
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; q.len() / hd]);
         for span in spans {

@@ -60,15 +60,7 @@ pub fn backward_input(pool: &Pool, isa: Isa, weight: MatrixRef<'_>, dy: &[f32], 
 ///
 /// # Panics
 /// If the slices do not have these sizes.
-pub fn backward_weight(
-    pool: &Pool,
-    isa: Isa,
-    rows: usize,
-    cols: usize,
-    dy: &[f32],
-    x: &[f32],
-    dweight: &mut [f32],
-) {
+pub fn backward_weight(pool: &Pool, isa: Isa, rows: usize, cols: usize, dy: &[f32], x: &[f32], dweight: &mut [f32]) {
     let tokens = x.len().checked_div(cols).unwrap_or(0);
     assert!(
         x.len() == tokens * cols && dy.len() == tokens * rows && dweight.len() == rows * cols,
