@@ -126,4 +126,28 @@ impl Batch {
         }
         Ok(())
     }
+
+    /// The given rows, ascending, as a batch of their own: whose they are and where they stand. Its input
+    /// is not meant to be read.
+    pub fn select(&self, rows: &[usize]) -> Batch {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut owners = self.spans.iter();
+        let mut owner = owners.next();
+        for (new, &row) in rows.iter().enumerate() {
+            while owner.is_some_and(|s| row >= s.rows.end) {
+                owner = owners.next();
+            }
+            let Some(span) = owner else { break };
+            match spans.last_mut() {
+                Some(last) if last.sequence == span.sequence && last.adapter == span.adapter => last.rows.end = new + 1,
+                _ => spans.push(Span { sequence: span.sequence, rows: new..new + 1, adapter: span.adapter }),
+            }
+        }
+        Batch {
+            input: Input::Rows { values: vec![0.0; rows.len()], width: 1 },
+            positions: rows.iter().map(|&row| self.positions[row]).collect(),
+            spans,
+            wanted: (0..rows.len()).collect(),
+        }
+    }
 }

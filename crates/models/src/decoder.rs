@@ -3,7 +3,7 @@
 //! `embed`, `block` and `finish` are pure functions of activations, weights and state; `forward` is the
 //! loop over them. Training block by block and calibration use them one at a time.
 
-use crate::batch::{Batch, Input, Span};
+use crate::batch::{Batch, Input};
 use crate::site::SlotSite;
 use crate::steps::{Attention, Embedding, Ffn, Head, HeadOutput, HeadRequest, Steps};
 use crate::{Linear, Result};
@@ -96,7 +96,7 @@ impl Decoder {
         request: HeadRequest<'_>,
     ) -> Result<HeadOutput<S::Rows>> {
         let wanted = steps.select_rows(x, &batch.wanted)?;
-        steps.head(&self.head, &wanted, &wanted_batch(batch), request)
+        steps.head(&self.head, &wanted, &batch.select(&batch.wanted), request)
     }
 
     /// The whole pass.
@@ -131,28 +131,5 @@ impl Decoder {
                 ]
             })
             .chain(std::iter::once(&mut self.head.linear))
-    }
-}
-
-/// The batch's wanted rows as a batch of their own: whose they are and where they stand.
-fn wanted_batch(batch: &Batch) -> Batch {
-    let mut spans: Vec<Span> = Vec::new();
-    let mut owners = batch.spans.iter();
-    let mut owner = owners.next();
-    for (new_row, &row) in batch.wanted.iter().enumerate() {
-        while owner.is_some_and(|s| row >= s.rows.end) {
-            owner = owners.next();
-        }
-        let Some(span) = owner else { break };
-        match spans.last_mut() {
-            Some(last) if last.sequence == span.sequence && last.adapter == span.adapter => last.rows.end = new_row + 1,
-            _ => spans.push(Span { sequence: span.sequence, rows: new_row..new_row + 1, adapter: span.adapter }),
-        }
-    }
-    Batch {
-        input: Input::Ids(vec![0; batch.wanted.len()]),
-        positions: batch.wanted.iter().map(|&row| batch.positions[row]).collect(),
-        spans,
-        wanted: (0..batch.wanted.len()).collect(),
     }
 }

@@ -1,0 +1,463 @@
+//! The CPU executor: the steps through our kernels, on recycled buffers, with coarse steps fused.
+//!
+//! Two modes ([`Activations`]): exact f32, and int8, where the input of every projection with a block
+//! format is quantized once and shared by the projections that read it. Everything else is f32 in both.
+
+mod deltas;
+mod rows;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use porism_formats::Weight;
+use porism_kernels::activation::{self, Activation};
+use porism_kernels::attention::paged::{PagedShape, paged_forward};
+use porism_kernels::linear::{self, MatrixRef, Product, QUANT_BLOCK, QuantizedRows};
+use porism_kernels::rope::{self, RopeTable, Rotation};
+use porism_kernels::{Isa, Pool, embedding, loss, norm, softmax};
+
+use crate::batch::{Batch, Input};
+use crate::linear::Linear;
+use crate::observe::{Probe, Slot};
+use crate::site::{ProbeGroup, SlotSite};
+use crate::steps::{
+    Attention, AttentionSpec, Embedding, Ffn, Head, HeadOutput, HeadRequest, Norm, Rope, Steps, top_k,
+};
+use crate::{Error, Result};
+
+pub use rows::Rows;
+use rows::Shelf;
+pub use state::{CpuState, KvType};
+
+/// What the inputs of block-format projections are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activations {
+    /// Nothing: weights are decoded and multiplied in f32.
+    F32,
+    /// int8 in blocks of 32: several times faster, see the README for what it costs.
+    Int8,
+}
+
+impl Activations {
+    /// The name used in flags and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activations::F32 => "f32",
+            Activations::Int8 => "int8",
+        }
+    }
+}
+
+/// Rows of the vocabulary projection that are worked on at a time when only a number a row is wanted.
+const HEAD_ROWS: usize = 32;
+
+/// The CPU executor.
+pub struct CpuExecutor {
+    pool: Arc<Pool>,
+    isa: Isa,
+    activations: Activations,
+    shelf: Shelf,
+    quantized: QuantizedRows,
+    rope: Vec<CachedRope>,
+    norms: HashMap<usize, Arc<[f32]>>,
+    probe: Option<Box<dyn Probe>>,
+    slots: HashMap<SlotSite, Box<dyn Slot>>,
+}
+
+/// Sines and cosines of the last batch, which all layers share.
+struct CachedRope {
+    frequencies: Arc<[f32]>,
+    positions: Vec<u32>,
+    table: RopeTable,
+}
+
+fn matrix(weight: &Weight) -> MatrixRef<'_> {
+    MatrixRef { bytes: weight.bytes(), block: weight.block(), rows: weight.rows(), cols: weight.cols() }
+}
+
+impl CpuExecutor {
+    /// An executor on the given threads.
+    pub fn new(pool: Arc<Pool>, isa: Isa, activations: Activations) -> CpuExecutor {
+        CpuExecutor {
+            pool,
+            isa,
+            activations,
+            shelf: Shelf::default(),
+            quantized: QuantizedRows::default(),
+            rope: Vec::new(),
+            norms: HashMap::new(),
+            probe: None,
+            slots: HashMap::new(),
+        }
+    }
+
+    /// The mode.
+    pub fn activations(&self) -> Activations {
+        self.activations
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Hangs in an observer of projection inputs; returns the one before.
+    pub fn set_probe(&mut self, probe: Option<Box<dyn Probe>>) -> Option<Box<dyn Probe>> {
+        std::mem::replace(&mut self.probe, probe)
+    }
+
+    /// Inserts a module; returns the one before.
+    pub fn set_slot(&mut self, site: SlotSite, module: Option<Box<dyn Slot>>) -> Option<Box<dyn Slot>> {
+        match module {
+            Some(module) => self.slots.insert(site, module),
+            None => self.slots.remove(&site),
+        }
+    }
+
+    /// Several projections of the same input: it is quantized once, and all share one job.
+    fn linear_many<const N: usize>(&mut self, linears: [&Linear; N], x: &Rows, batch: &Batch) -> Result<[Rows; N]> {
+        for l in linears {
+            if l.in_features() != x.width() {
+                return Err(Error::Batch(format!("{} takes {} features, got {}", l.site, l.in_features(), x.width())));
+            }
+        }
+        if linears.iter().any(|l| deltas::scales_input(l)) {
+            // Such a projection has an input of its own.
+            let mut outs = Vec::with_capacity(N);
+            for l in linears {
+                let mut scaled = self.shelf.rows(x.tokens(), x.width());
+                scaled.data_mut().copy_from_slice(x.data());
+                deltas::scale_input(l, scaled.data_mut(), batch)?;
+                let [mut out] = self.base_many([l], &scaled);
+                self.apply_deltas(l, &scaled, &mut out, batch)?;
+                outs.push(out);
+            }
+            return outs.try_into().map_err(|_| Error::Batch("one result a projection".into()));
+        }
+        let mut outs = self.base_many(linears, x);
+        for (l, out) in linears.iter().zip(&mut outs) {
+            self.apply_deltas(l, x, out, batch)?;
+        }
+        Ok(outs)
+    }
+
+    fn base_many<const N: usize>(&mut self, linears: [&Linear; N], x: &Rows) -> [Rows; N] {
+        let mut outs = linears.map(|l| self.shelf.rows(x.tokens(), l.out_features()));
+        let int8 = |l: &Linear| {
+            self.activations == Activations::Int8
+                && linear::takes_int8(l.weight.block())
+                && x.width().is_multiple_of(QUANT_BLOCK)
+        };
+        let (mut quantized, mut exact) = (Vec::with_capacity(N), Vec::new());
+        for (l, out) in linears.iter().zip(&mut outs) {
+            let product = Product { weight: matrix(&l.weight), out: out.data_mut() };
+            if int8(l) { quantized.push(product) } else { exact.push(product) }
+        }
+        if !quantized.is_empty() {
+            self.quantized.quantize(&self.pool, self.isa, x.data(), x.width());
+            linear::forward_int8_many(&self.pool, self.isa, &self.quantized, &mut quantized);
+        }
+        if !exact.is_empty() {
+            linear::forward_f32_many(&self.pool, self.isa, x.data(), &mut exact);
+        }
+        outs
+    }
+
+    fn apply_deltas(&self, linear: &Linear, x: &Rows, out: &mut Rows, batch: &Batch) -> Result<()> {
+        if linear.deltas.is_empty() {
+            return Ok(());
+        }
+        deltas::apply(&self.pool, self.isa, linear, x, out, batch, &self.shelf)
+    }
+
+    /// A norm's factors as f32; files keep them so, but any type is allowed.
+    fn norm_weight(&mut self, weight: &Weight) -> Arc<[f32]> {
+        let key = weight.bytes().as_ptr() as usize;
+        self.norms.entry(key).or_insert_with(|| Arc::from(weight.to_f32())).clone()
+    }
+
+    fn rotate(&mut self, rope: &Rope, x: &mut Rows, head_dim: usize, batch: &Batch) {
+        let known = self.rope.iter().position(|c| Arc::ptr_eq(&c.frequencies, &rope.inverse_frequencies));
+        let at = known.unwrap_or_else(|| {
+            self.rope.push(CachedRope {
+                frequencies: rope.inverse_frequencies.clone(),
+                positions: Vec::new(),
+                table: RopeTable::default(),
+            });
+            self.rope.len() - 1
+        });
+        let cached = &mut self.rope[at];
+        if cached.positions != batch.positions {
+            cached.positions.clone_from(&batch.positions);
+            cached.table.fill(&batch.positions, &rope.inverse_frequencies);
+        }
+        rope::rotate(&self.pool, self.isa, rope.layout, Rotation::Forward, &cached.table, head_dim, x.data_mut());
+    }
+
+    /// Logits of the rows `rows` of the head's normed input.
+    fn logits(&mut self, head: &Head, normed: &Rows, rows: std::ops::Range<usize>, batch: &Batch) -> Result<Rows> {
+        let selected: Vec<usize> = rows.collect();
+        let part = self.select_rows(normed, &selected)?;
+        self.linear(&head.linear, &part, &batch.select(&selected))
+    }
+}
+
+impl std::fmt::Debug for CpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuExecutor({:?}, {}, {})", self.pool, self.isa.name(), self.activations.name())
+    }
+}
+
+impl Steps for CpuExecutor {
+    type Rows = Rows;
+    type State = CpuState;
+
+    fn shape(&self, x: &Rows) -> (usize, usize) {
+        (x.tokens(), x.width())
+    }
+
+    fn to_vec(&self, x: &Rows) -> Result<Vec<f32>> {
+        Ok(x.data().to_vec())
+    }
+
+    fn embed(&mut self, table: &Embedding, input: &Input) -> Result<Rows> {
+        let (vocab, width) = (table.weight.rows(), table.weight.cols());
+        let mut out = self.shelf.rows(input.len(), width);
+        match input {
+            Input::Ids(ids) => {
+                if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
+                    return Err(Error::TokenRange { id, vocab });
+                }
+                embedding::gather(&self.pool, matrix(&table.weight), ids, out.data_mut());
+            }
+            Input::Rows { values, width: given } => {
+                if *given != width || values.len() != out.data().len() {
+                    return Err(Error::Batch(format!("rows of {given} numbers for a model of width {width}")));
+                }
+                out.data_mut().copy_from_slice(values);
+            }
+        }
+        Ok(out)
+    }
+
+    fn norm(&mut self, norm: &Norm, x: &Rows) -> Result<Rows> {
+        let weight = self.norm_weight(&norm.weight);
+        let mut out = self.shelf.rows(x.tokens(), x.width());
+        norm::rms_norm(&self.pool, self.isa, x.data(), &weight, norm.eps, out.data_mut());
+        Ok(out)
+    }
+
+    fn linear(&mut self, linear: &Linear, x: &Rows, batch: &Batch) -> Result<Rows> {
+        let [out] = self.linear_many([linear], x, batch)?;
+        Ok(out)
+    }
+
+    fn rope(&mut self, rope: &Rope, mut x: Rows, head_dim: usize, batch: &Batch) -> Result<Rows> {
+        self.rotate(rope, &mut x, head_dim, batch);
+        Ok(x)
+    }
+
+    fn attend(
+        &mut self,
+        spec: &AttentionSpec,
+        layer: usize,
+        q: Rows,
+        k: Rows,
+        v: Rows,
+        batch: &Batch,
+        states: &mut [CpuState],
+    ) -> Result<Rows> {
+        let mut seen = vec![false; states.len()];
+        for span in &batch.spans {
+            // A second span of one sequence would change what the first one sees.
+            if std::mem::replace(&mut seen[span.sequence], true) {
+                return Err(Error::Batch(format!("sequence {} has two spans", span.sequence)));
+            }
+            let part = |x: &Rows| span.rows.start * x.width()..span.rows.end * x.width();
+            states[span.sequence].append(
+                layer,
+                &k.data()[part(&k)],
+                &v.data()[part(&v)],
+                &batch.positions[span.rows.clone()],
+            )?;
+        }
+        let spans: Vec<_> =
+            batch.spans.iter().map(|s| states[s.sequence].span(layer, spec.mask, s.rows.clone())).collect();
+        let shape = PagedShape {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            scale: spec.scale,
+            softcap: spec.softcap,
+        };
+        let mut out = self.shelf.rows(q.tokens(), q.width());
+        paged_forward(&self.pool, self.isa, &shape, &spans, q.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn add(&mut self, mut a: Rows, b: Rows) -> Result<Rows> {
+        if self.shape(&a) != self.shape(&b) {
+            return Err(Error::Batch(format!("{a:?} and {b:?} cannot be added")));
+        }
+        for (a, b) in a.data_mut().iter_mut().zip(b.data()) {
+            *a += b;
+        }
+        Ok(a)
+    }
+
+    fn act_mul(&mut self, activation: Activation, gate: Rows, up: Rows) -> Result<Rows> {
+        let mut out = self.shelf.rows(gate.tokens(), gate.width());
+        activation::act_mul(&self.pool, self.isa, activation, gate.data(), up.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn select_rows(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows> {
+        let mut out = self.shelf.rows(rows.len(), x.width());
+        for (to, &row) in out.data_mut().chunks_exact_mut(x.width()).zip(rows) {
+            to.copy_from_slice(x.row(row));
+        }
+        Ok(out)
+    }
+
+    fn log_softmax(&mut self, x: Rows) -> Result<Rows> {
+        let mut out = self.shelf.rows(x.tokens(), x.width());
+        softmax::log_softmax(&self.pool, self.isa, x.width(), x.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn gather(&mut self, x: &Rows, columns: &[u32]) -> Result<Rows> {
+        check_targets(x, columns)?;
+        let mut out = self.shelf.rows(x.tokens(), 1);
+        for (i, (to, &column)) in out.data_mut().iter_mut().zip(columns).enumerate() {
+            *to = x.row(i)[column as usize];
+        }
+        Ok(out)
+    }
+
+    fn cross_entropy(&mut self, logits: Rows, targets: &[u32], weights: &[f32]) -> Result<Rows> {
+        check_targets(&logits, targets)?;
+        let mut out = self.shelf.rows(1, 1);
+        out.data_mut()[0] =
+            loss::cross_entropy(&self.pool, self.isa, logits.width(), logits.data(), targets, weights);
+        Ok(out)
+    }
+
+    fn kl(&mut self, logits: Rows, teacher_log_probs: &[f32]) -> Result<Rows> {
+        if teacher_log_probs.len() != logits.data().len() {
+            return Err(Error::Batch("the teacher's rows are not the wanted rows".into()));
+        }
+        let mut out = self.shelf.rows(1, 1);
+        out.data_mut()[0] = loss::kl(&self.pool, self.isa, logits.width(), logits.data(), teacher_log_probs);
+        Ok(out)
+    }
+
+    fn slot(&mut self, site: SlotSite, mut x: Rows, batch: &Batch) -> Result<Rows> {
+        if let Some(module) = self.slots.get_mut(&site) {
+            let width = x.width();
+            module.apply(x.data_mut(), width, batch)?;
+        }
+        Ok(x)
+    }
+
+    fn probe(&mut self, group: ProbeGroup, x: &Rows) -> Result<()> {
+        match &mut self.probe {
+            Some(probe) => probe.see(group, x.data(), x.width()),
+            None => Ok(()),
+        }
+    }
+
+    fn qkv(&mut self, layer: usize, attention: &Attention, x: &Rows, batch: &Batch) -> Result<(Rows, Rows, Rows)> {
+        let normed = self.norm(&attention.norm, x)?;
+        self.probe(ProbeGroup::AttentionInput(layer as u32), &normed)?;
+        let Attention { query, key, value, rope, spec, .. } = attention;
+        let [mut q, mut k, v] = self.linear_many([query, key, value], &normed, batch)?;
+        self.rotate(rope, &mut q, spec.head_dim, batch);
+        self.rotate(rope, &mut k, spec.head_dim, batch);
+        Ok((q, k, v))
+    }
+
+    fn mlp(&mut self, layer: usize, ffn: &Ffn, x: &Rows, batch: &Batch) -> Result<Rows> {
+        let normed = self.norm(&ffn.norm, x)?;
+        self.probe(ProbeGroup::FfnInput(layer as u32), &normed)?;
+        let [gate, up] = self.linear_many([&ffn.gate, &ffn.up], &normed, batch)?;
+        let hidden = self.act_mul(ffn.activation, gate, up)?;
+        self.probe(ProbeGroup::DownInput(layer as u32), &hidden)?;
+        self.linear(&ffn.down, &hidden, batch)
+    }
+
+    fn head(
+        &mut self,
+        head: &Head,
+        x: &Rows,
+        batch: &Batch,
+        request: HeadRequest<'_>,
+    ) -> Result<HeadOutput<Rows>> {
+        let normed = self.norm(&head.norm, x)?;
+        self.probe(ProbeGroup::HeadInput, &normed)?;
+        let n = normed.tokens();
+        let vocab = head.linear.out_features();
+        if let HeadRequest::Logits = request {
+            return self.linear(&head.linear, &normed, batch).map(HeadOutput::Rows);
+        }
+        let (given, wanted) = match request {
+            HeadRequest::LogProbOf(t) => (t.len(), n),
+            HeadRequest::CrossEntropy { targets, weights } => (targets.len().min(weights.len()), n),
+            HeadRequest::KlTo { log_probs } => (log_probs.len(), n * vocab),
+            _ => (n, n),
+        };
+        if given != wanted {
+            return Err(Error::Batch(format!("{given} targets where {wanted} are needed")));
+        }
+        // No [rows, vocab] is ever kept: a few rows of logits at a time, reduced at once.
+        let mut top = Vec::new();
+        let mut numbers = self.shelf.rows(n, 1);
+        for first in (0..n).step_by(HEAD_ROWS) {
+            let rows = first..(first + HEAD_ROWS).min(n);
+            let logits = self.logits(head, &normed, rows.clone(), batch)?;
+            match request {
+                HeadRequest::Logits => {}
+                HeadRequest::TopK(k) => {
+                    let log_probs = self.log_softmax(logits)?;
+                    top.extend((0..rows.len()).map(|i| top_k(log_probs.row(i), k)));
+                }
+                HeadRequest::LogProbOf(targets) | HeadRequest::CrossEntropy { targets, .. } => {
+                    let targets = &targets[rows.clone()];
+                    check_targets(&logits, targets)?;
+                    let out = &mut numbers.data_mut()[rows];
+                    loss::log_prob_of(&self.pool, self.isa, vocab, logits.data(), targets, out);
+                }
+                HeadRequest::KlTo { log_probs } => {
+                    for (i, row) in rows.enumerate() {
+                        let teacher = &log_probs[row * vocab..(row + 1) * vocab];
+                        numbers.data_mut()[row] = loss::kl(&self.pool, self.isa, vocab, logits.row(i), teacher);
+                    }
+                }
+            }
+        }
+        let mean = |numbers: &[f32], weight: &dyn Fn(usize) -> f64| {
+            let total: f64 = (0..n).map(weight).sum();
+            let sum: f64 = numbers.iter().enumerate().map(|(i, v)| weight(i) * f64::from(*v)).sum();
+            if total == 0.0 { 0.0 } else { (sum / total) as f32 }
+        };
+        let scalar = match request {
+            HeadRequest::TopK(_) => return Ok(HeadOutput::TopK(top)),
+            HeadRequest::CrossEntropy { weights, .. } => -mean(numbers.data(), &|i| f64::from(weights[i])),
+            HeadRequest::KlTo { .. } => mean(numbers.data(), &|_| 1.0),
+            _ => return Ok(HeadOutput::Rows(numbers)),
+        };
+        let mut out = self.shelf.rows(1, 1);
+        out.data_mut()[0] = scalar;
+        Ok(HeadOutput::Rows(out))
+    }
+}
+
+fn check_targets(x: &Rows, columns: &[u32]) -> Result<()> {
+    if columns.len() != x.tokens() {
+        return Err(Error::Batch(format!("{} targets for {} rows", columns.len(), x.tokens())));
+    }
+    match columns.iter().find(|&&c| c as usize >= x.width()) {
+        Some(&id) => Err(Error::TokenRange { id, vocab: x.width() }),
+        None => Ok(()),
+    }
+}

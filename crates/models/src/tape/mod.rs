@@ -1,0 +1,1 @@
+//! The tape executor: the steps on candle tensors, differentiable.
