@@ -19,36 +19,20 @@ impl AtomicFile {
     /// Starts to write beside `target`, whose folder must exist.
     pub fn create(target: &Path) -> Result<AtomicFile> {
         if target.is_dir() {
-            return Err(Error::unwritable(
-                &target.display().to_string(),
-                "it is a folder",
-            ));
+            return Err(Error::unwritable(&target.display().to_string(), "it is a folder"));
         }
-        let temporary = temporary()
-            .tempfile_in(folder_of(target))
-            .map_err(Error::io("create a file beside", target))?;
+        let temporary =
+            temporary().tempfile_in(folder_of(target)).map_err(Error::io("create a file beside", target))?;
         let out = BufWriter::with_capacity(1 << 20, temporary);
-        Ok(AtomicFile {
-            out,
-            target: target.to_owned(),
-        })
+        Ok(AtomicFile { out, target: target.to_owned() })
     }
 
     /// Flushes to the disk and renames to the target.
     pub fn commit(self) -> Result<()> {
         let AtomicFile { out, target } = self;
-        let temporary = out
-            .into_inner()
-            .map_err(|e| e.into_error())
-            .map_err(Error::io("write", &target))?;
-        temporary
-            .as_file()
-            .sync_all()
-            .map_err(Error::io("write", &target))?;
-        temporary
-            .persist(&target)
-            .map_err(|e| e.error)
-            .map_err(Error::io("replace", &target))?;
+        let temporary = out.into_inner().map_err(|e| e.into_error()).map_err(Error::io("write", &target))?;
+        temporary.as_file().sync_all().map_err(Error::io("write", &target))?;
+        temporary.persist(&target).map_err(|e| e.error).map_err(Error::io("replace", &target))?;
         sync_folder(folder_of(&target))
     }
 }
@@ -97,7 +81,5 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// Makes a rename inside `folder` last through a power failure.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(Error::io("write", folder))
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("write", folder))
 }

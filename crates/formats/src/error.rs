@@ -91,26 +91,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Turns an I/O error into one that says what was tried on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-        move |source| Error::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Error::Io { action, path: path.to_owned(), source }
     }
 
     /// A damaged or unsupported file.
     pub(crate) fn invalid(file: &str, problem: impl Into<String>) -> Error {
-        Error::Invalid {
-            file: file.to_owned(),
-            problem: problem.into(),
-        }
+        Error::Invalid { file: file.to_owned(), problem: problem.into() }
     }
 
     /// Something that cannot be written.
     pub(crate) fn unwritable(file: &str, problem: impl Into<String>) -> Error {
-        Error::Unwritable {
-            file: file.to_owned(),
-            problem: problem.into(),
-        }
+        Error::Unwritable { file: file.to_owned(), problem: problem.into() }
     }
 }

@@ -11,10 +11,7 @@ pub(crate) fn map(path: &Path) -> Result<Arc<dyn Storage>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let metadata = file.metadata().map_err(Error::io("open", path))?;
     if !metadata.is_file() {
-        return Err(Error::invalid(
-            &path.display().to_string(),
-            "not a regular file",
-        ));
+        return Err(Error::invalid(&path.display().to_string(), "not a regular file"));
     }
     if metadata.len() == 0 {
         // The system refuses to map nothing.

@@ -53,20 +53,9 @@ impl Weight {
         let needed = block.row_bytes(cols).and_then(|b| b.checked_mul(rows));
         let held = range.end.checked_sub(range.start);
         if needed.is_none() || needed != held || range.end > storage.bytes().len() {
-            return Err(Error::WeightRange {
-                block,
-                rows,
-                cols,
-                range,
-            });
+            return Err(Error::WeightRange { block, rows, cols, range });
         }
-        Ok(Weight {
-            storage,
-            range,
-            block,
-            rows,
-            cols,
-        })
+        Ok(Weight { storage, range, block, rows, cols })
     }
 
     /// A dense f32 weight made from numbers.
@@ -115,20 +104,11 @@ impl Weight {
     /// The rows `range` as a weight of their own, sharing the storage (experts, fused projections).
     pub fn slice_rows(&self, range: Range<usize>) -> Result<Weight> {
         if range.start > range.end || range.end > self.rows {
-            return Err(Error::RowRange {
-                rows: self.rows,
-                range,
-            });
+            return Err(Error::RowRange { rows: self.rows, range });
         }
         let start = self.range.start + range.start * self.row_bytes();
         let end = self.range.start + range.end * self.row_bytes();
-        Weight::new(
-            self.storage.clone(),
-            start..end,
-            self.block,
-            range.len(),
-            self.cols,
-        )
+        Weight::new(self.storage.clone(), start..end, self.block, range.len(), self.cols)
     }
 
     /// All weights as f32, row-major.

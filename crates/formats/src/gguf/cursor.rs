@@ -60,10 +60,7 @@ impl<'a> Cursor<'a> {
         let len = self.u64()?;
         match usize::try_from(len) {
             Ok(count) if count <= self.remaining() => self.take(count),
-            _ => Err(format!(
-                "a string at byte {at} claims {len} bytes, but only {} follow",
-                self.remaining()
-            )),
+            _ => Err(format!("a string at byte {at} claims {len} bytes, but only {} follow", self.remaining())),
         }
     }
 }

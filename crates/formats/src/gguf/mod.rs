@@ -92,11 +92,7 @@ impl Gguf {
     /// Reads a file that is in memory. `name` stands for it in messages.
     pub fn from_bytes(storage: Arc<dyn Storage>, name: &str) -> Result<Gguf> {
         let header = read::parse(storage.bytes()).map_err(|e| Error::invalid(name, e))?;
-        Ok(Gguf {
-            storage,
-            file: name.to_owned(),
-            header,
-        })
+        Ok(Gguf { storage, file: name.to_owned(), header })
     }
 
     /// The file's name, for messages.
@@ -121,10 +117,7 @@ impl Gguf {
 
     /// All metadata, in the file's order.
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, Value<'_>)> {
-        self.header
-            .entries
-            .iter()
-            .map(|e| (e.key.as_str(), self.load(&e.stored)))
+        self.header.entries.iter().map(|e| (e.key.as_str(), self.load(&e.stored)))
     }
 
     /// The value of a key.
@@ -138,9 +131,7 @@ impl Gguf {
         match stored {
             Stored::Scalar(value) => value.clone(),
             Stored::String(range) => Value::String(Cow::Borrowed(&bytes[range.clone()])),
-            Stored::Array(kind, len, range) => {
-                Value::Array(Array::checked(*kind, *len, &bytes[range.clone()]))
-            }
+            Stored::Array(kind, len, range) => Value::Array(Array::checked(*kind, *len, &bytes[range.clone()])),
         }
     }
 
@@ -151,29 +142,18 @@ impl Gguf {
 
     /// What the file says about a tensor.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.header
-            .names
-            .get(name)
-            .map(|index| &self.header.tensors[*index])
+        self.header.names.get(name).map(|index| &self.header.tensors[*index])
     }
 
     /// A tensor as a matrix: `cols` is the first dimension, `rows` the product of the others (a
     /// vector is one row; of stacked experts, the experts follow one another).
     pub fn weight(&self, name: &str) -> Result<Weight> {
-        let tensor = self.tensor(name).ok_or_else(|| Error::MissingTensor {
-            file: self.file.clone(),
-            name: name.to_owned(),
-        })?;
+        let tensor =
+            self.tensor(name).ok_or_else(|| Error::MissingTensor { file: self.file.clone(), name: name.to_owned() })?;
         // The range was checked against the file's length when the header was read.
         let start = tensor.offset as usize;
         let range = start..start + tensor.bytes;
-        Weight::new(
-            self.storage.clone(),
-            range,
-            tensor.block,
-            tensor.rows,
-            tensor.cols,
-        )
+        Weight::new(self.storage.clone(), range, tensor.block, tensor.rows, tensor.cols)
     }
 }
 
@@ -298,10 +278,7 @@ impl Gguf {
     }
 
     fn need<T>(&self, key: &str, found: Result<Option<T>>) -> Result<T> {
-        found?.ok_or_else(|| Error::MissingKey {
-            file: self.file.clone(),
-            key: key.to_owned(),
-        })
+        found?.ok_or_else(|| Error::MissingKey { file: self.file.clone(), key: key.to_owned() })
     }
 
     fn typed<'a, T>(

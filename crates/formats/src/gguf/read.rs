@@ -81,14 +81,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
         tensors.push(tensor);
     }
     place(&mut tensors, cursor.position(), bytes.len(), alignment)?;
-    Ok(Header {
-        version,
-        alignment,
-        entries,
-        keys,
-        tensors,
-        names,
-    })
+    Ok(Header { version, alignment, entries, keys, tensors, names })
 }
 
 fn preamble(cursor: &mut Cursor<'_>) -> Result<u32, String> {
@@ -98,39 +91,24 @@ fn preamble(cursor: &mut Cursor<'_>) -> Result<u32, String> {
     let magic = cursor.take(cursor.remaining().min(4))?;
     if magic != MAGIC {
         let seen = magic.escape_ascii();
-        return Err(format!(
-            "not a GGUF file: it begins with \"{seen}\", not with \"GGUF\""
-        ));
+        return Err(format!("not a GGUF file: it begins with \"{seen}\", not with \"GGUF\""));
     }
     match cursor.u32()? {
         version @ (2 | 3) => Ok(version),
         1 => Err("GGUF version 1 is not supported: convert the file to version 3".into()),
-        version if (1..=3).contains(&version.swap_bytes()) => Err(
-            "the file is big-endian GGUF, which is not supported: use the little-endian file"
-                .into(),
-        ),
-        version => Err(format!(
-            "GGUF version {version} is not supported (versions 2 and 3 are)"
-        )),
+        version if (1..=3).contains(&version.swap_bytes()) => {
+            Err("the file is big-endian GGUF, which is not supported: use the little-endian file".into())
+        }
+        version => Err(format!("GGUF version {version} is not supported (versions 2 and 3 are)")),
     }
 }
 
-fn check_count(
-    what: &str,
-    count: u64,
-    limit: u64,
-    left: usize,
-    smallest: usize,
-) -> Result<(), String> {
+fn check_count(what: &str, count: u64, limit: u64, left: usize, smallest: usize) -> Result<(), String> {
     if count > limit {
-        return Err(format!(
-            "the header claims {count} {what}; more than {limit} are refused"
-        ));
+        return Err(format!("the header claims {count} {what}; more than {limit} are refused"));
     }
     if count > (left / smallest) as u64 {
-        return Err(format!(
-            "the header claims {count} {what}, but only {left} bytes follow"
-        ));
+        return Err(format!("the header claims {count} {what}, but only {left} bytes follow"));
     }
     Ok(())
 }
@@ -149,9 +127,7 @@ fn stored(cursor: &mut Cursor<'_>) -> Result<Stored, String> {
     let end = cursor.position();
     Ok(match value {
         Value::String(string) => Stored::String(end - string.len()..end),
-        Value::Array(array) => {
-            Stored::Array(array.kind(), array.len(), end - array.encoded().len()..end)
-        }
+        Value::Array(array) => Stored::Array(array.kind(), array.len(), end - array.encoded().len()..end),
         scalar => Stored::Scalar(scalar.into_owned()),
     })
 }
@@ -160,22 +136,16 @@ fn stored(cursor: &mut Cursor<'_>) -> Result<Stored, String> {
 fn name(cursor: &mut Cursor<'_>, limit: usize) -> Result<String, String> {
     let bytes = cursor.string()?;
     if bytes.len() > limit {
-        return Err(format!(
-            "a name of {} bytes is longer than {limit}",
-            bytes.len()
-        ));
+        return Err(format!("a name of {} bytes is longer than {limit}", bytes.len()));
     }
-    let name = std::str::from_utf8(bytes)
-        .map_err(|_| format!("the name \"{}\" is not UTF-8", bytes.escape_ascii()))?;
+    let name = std::str::from_utf8(bytes).map_err(|_| format!("the name \"{}\" is not UTF-8", bytes.escape_ascii()))?;
     Ok(name.to_owned())
 }
 
 fn alignment(stored: &Stored) -> Result<u64, String> {
     match stored {
         Stored::Scalar(Value::U32(v)) if v.is_power_of_two() => Ok(u64::from(*v)),
-        Stored::Scalar(Value::U32(v)) => Err(format!(
-            "`general.alignment` is {v}, which is not a power of two"
-        )),
+        Stored::Scalar(Value::U32(v)) => Err(format!("`general.alignment` is {v}, which is not a power of two")),
         _ => Err("`general.alignment` is not a u32".into()),
     }
 }
@@ -186,9 +156,7 @@ fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, String> {
     let problem = |e: String| format!("tensor `{name}`: {e}");
     let count = cursor.u32().map_err(problem)?;
     if count as usize > MAX_DIMS {
-        return Err(problem(format!(
-            "{count} dimensions; at most {MAX_DIMS} are allowed"
-        )));
+        return Err(problem(format!("{count} dimensions; at most {MAX_DIMS} are allowed")));
     }
     let mut dims = Vec::with_capacity(count as usize);
     for _ in 0..count {
@@ -206,23 +174,13 @@ fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, String> {
     let (rows, cols) = shape(&dims).map_err(problem)?;
     if !cols.is_multiple_of(block.block_len()) {
         let len = block.block_len();
-        return Err(problem(format!(
-            "rows of {cols} weights cannot be {block}, whose blocks are of {len}"
-        )));
+        return Err(problem(format!("rows of {cols} weights cannot be {block}, whose blocks are of {len}")));
     }
     let bytes = block
         .row_bytes(cols)
         .and_then(|row| row.checked_mul(rows))
         .ok_or_else(|| problem(format!("its size in bytes overflows, with dimensions {dims:?}")))?;
-    Ok(TensorInfo {
-        name,
-        dims,
-        block,
-        offset,
-        rows,
-        cols,
-        bytes,
-    })
+    Ok(TensorInfo { name, dims, block, offset, rows, cols, bytes })
 }
 
 /// Rows and columns of a tensor: the first dimension is the fastest, all others count rows.
@@ -232,40 +190,25 @@ pub(super) fn shape(dims: &[u64]) -> Result<(usize, usize), String> {
     }
     let all = dims.iter().try_fold(1u64, |all, d| all.checked_mul(*d));
     // No more weights than a signed 64-bit count can hold, as for every other reader.
-    match all
-        .filter(|all| *all <= i64::MAX as u64)
-        .map(usize::try_from)
-    {
+    match all.filter(|all| *all <= i64::MAX as u64).map(usize::try_from) {
         Some(Ok(all)) => {
             let cols = dims.first().map_or(1, |d| *d as usize);
             Ok((all / cols, cols))
         }
-        _ => Err(format!(
-            "the number of weights overflows, with dimensions {dims:?}"
-        )),
+        _ => Err(format!("the number of weights overflows, with dimensions {dims:?}")),
     }
 }
 
 /// Makes the offsets absolute, after checking that every tensor lies inside the file, aligned, and on
 /// no other tensor's bytes.
-fn place(
-    tensors: &mut [TensorInfo],
-    header_end: usize,
-    file_len: usize,
-    alignment: u64,
-) -> Result<(), String> {
+fn place(tensors: &mut [TensorInfo], header_end: usize, file_len: usize, alignment: u64) -> Result<(), String> {
     let Some(data) = (header_end as u64).checked_next_multiple_of(alignment) else {
-        return Err(format!(
-            "`general.alignment` is {alignment}, past the end of the file"
-        ));
+        return Err(format!("`general.alignment` is {alignment}, past the end of the file"));
     };
     for tensor in &mut *tensors {
         let name = &tensor.name;
         if !tensor.offset.is_multiple_of(alignment) {
-            return Err(format!(
-                "tensor `{name}`: offset {} is not aligned to {alignment} bytes",
-                tensor.offset
-            ));
+            return Err(format!("tensor `{name}`: offset {} is not aligned to {alignment} bytes", tensor.offset));
         }
         let start = tensor.offset.checked_add(data);
         let end = start.and_then(|start| start.checked_add(tensor.bytes as u64));
@@ -284,10 +227,7 @@ fn place(
     order.sort_by_key(|t| t.offset);
     for pair in order.windows(2) {
         if pair[0].offset + pair[0].bytes as u64 > pair[1].offset {
-            return Err(format!(
-                "tensors `{}` and `{}` overlap",
-                pair[0].name, pair[1].name
-            ));
+            return Err(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name));
         }
     }
     Ok(())

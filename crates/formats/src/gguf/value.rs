@@ -184,11 +184,9 @@ impl<'a> Value<'a> {
             Value::F32(v) => Value::F32(v),
             Value::Bool(v) => Value::Bool(v),
             Value::String(v) => Value::String(Cow::Owned(v.into_owned())),
-            Value::Array(Array { kind, len, bytes }) => Value::Array(Array {
-                kind,
-                len,
-                bytes: Cow::Owned(bytes.into_owned()),
-            }),
+            Value::Array(Array { kind, len, bytes }) => {
+                Value::Array(Array { kind, len, bytes: Cow::Owned(bytes.into_owned()) })
+            }
             Value::U64(v) => Value::U64(v),
             Value::I64(v) => Value::I64(v),
             Value::F64(v) => Value::F64(v),
@@ -219,11 +217,7 @@ impl<'a> Value<'a> {
     }
 
     /// Decodes a value of the given type; the error says what is wrong.
-    pub(super) fn decode(
-        cursor: &mut Cursor<'a>,
-        kind: ValueType,
-        depth: usize,
-    ) -> Result<Value<'a>, String> {
+    pub(super) fn decode(cursor: &mut Cursor<'a>, kind: ValueType, depth: usize) -> Result<Value<'a>, String> {
         Ok(match kind {
             ValueType::U8 => Value::U8(u8::from_le_bytes(cursor.array()?)),
             ValueType::I8 => Value::I8(i8::from_le_bytes(cursor.array()?)),
@@ -262,10 +256,7 @@ pub struct Array<'a> {
 impl<'a> Array<'a> {
     /// An array of values that are all of type `kind`; `None` if one is not or if arrays are nested
     /// deeper than a reader would accept.
-    pub fn new<'v>(
-        kind: ValueType,
-        values: impl IntoIterator<Item = Value<'v>>,
-    ) -> Option<Array<'static>> {
+    pub fn new<'v>(kind: ValueType, values: impl IntoIterator<Item = Value<'v>>) -> Option<Array<'static>> {
         let mut bytes = Vec::new();
         let mut len = 0;
         for value in values {
@@ -276,11 +267,7 @@ impl<'a> Array<'a> {
             len += 1;
         }
         skip_elements(&mut Cursor::new(&bytes), kind, len as u64, 1).ok()?;
-        Some(Array {
-            kind,
-            len,
-            bytes: Cow::Owned(bytes),
-        })
+        Some(Array { kind, len, bytes: Cow::Owned(bytes) })
     }
 
     /// An array of strings.
@@ -291,11 +278,7 @@ impl<'a> Array<'a> {
             encode_string(string.as_ref(), &mut bytes);
             len += 1;
         }
-        Array {
-            kind: ValueType::String,
-            len,
-            bytes: Cow::Owned(bytes),
-        }
+        Array { kind: ValueType::String, len, bytes: Cow::Owned(bytes) }
     }
 
     /// The elements' type.
@@ -322,19 +305,13 @@ impl<'a> Array<'a> {
 
     /// The elements of an array of strings, as bytes.
     pub fn byte_strings(&self) -> Option<ByteStrings<'_>> {
-        (self.kind == ValueType::String).then(|| ByteStrings {
-            rest: &self.bytes,
-            left: self.len,
-        })
+        (self.kind == ValueType::String).then(|| ByteStrings { rest: &self.bytes, left: self.len })
     }
 
     /// The same for an array that is borrowed from the file, which the strings then outlive it with.
     pub(super) fn into_byte_strings(self) -> Option<ByteStrings<'a>> {
         match self.bytes {
-            Cow::Borrowed(rest) if self.kind == ValueType::String => Some(ByteStrings {
-                rest,
-                left: self.len,
-            }),
+            Cow::Borrowed(rest) if self.kind == ValueType::String => Some(ByteStrings { rest, left: self.len }),
             _ => None,
         }
     }
@@ -350,20 +327,12 @@ impl<'a> Array<'a> {
         skip_elements(cursor, kind, len, depth + 1)?;
         let bytes = Cow::Borrowed(cursor.since(start));
         // Each element takes at least a byte of the file, so that the count fits.
-        Ok(Array {
-            kind,
-            len: len as usize,
-            bytes,
-        })
+        Ok(Array { kind, len: len as usize, bytes })
     }
 
     /// An array over bytes that [`decode`](Array::decode) has checked before.
     pub(super) fn checked(kind: ValueType, len: usize, bytes: &'a [u8]) -> Array<'a> {
-        Array {
-            kind,
-            len,
-            bytes: Cow::Borrowed(bytes),
-        }
+        Array { kind, len, bytes: Cow::Borrowed(bytes) }
     }
 }
 
@@ -372,28 +341,19 @@ fn array_head(cursor: &mut Cursor<'_>, depth: usize) -> Result<(ValueType, u64),
         return Err(format!("arrays are nested more than {MAX_DEPTH} deep"));
     }
     let id = cursor.u32()?;
-    let kind =
-        ValueType::from_id(id).ok_or_else(|| format!("array elements are of unknown type {id}"))?;
+    let kind = ValueType::from_id(id).ok_or_else(|| format!("array elements are of unknown type {id}"))?;
     Ok((kind, cursor.u64()?))
 }
 
 /// Moves over `len` elements and checks them. Work and depth are bounded by the bytes there are.
-fn skip_elements(
-    cursor: &mut Cursor<'_>,
-    kind: ValueType,
-    len: u64,
-    depth: usize,
-) -> Result<(), String> {
+fn skip_elements(cursor: &mut Cursor<'_>, kind: ValueType, len: u64, depth: usize) -> Result<(), String> {
     if let Some(size) = kind.fixed_bytes() {
         let bytes = usize::try_from(len)
             .ok()
             .and_then(|len| len.checked_mul(size))
             .and_then(|bytes| cursor.take(bytes).ok())
             .ok_or_else(|| {
-                format!(
-                    "an array claims {len} elements of {kind}, but only {} bytes follow",
-                    cursor.remaining()
-                )
+                format!("an array claims {len} elements of {kind}, but only {} bytes follow", cursor.remaining())
             })?;
         if kind == ValueType::Bool && bytes.iter().any(|b| *b > 1) {
             return Err("an array of bools holds a byte that is neither 0 nor 1".into());
@@ -403,10 +363,7 @@ fn skip_elements(
     // The smallest string is its length; the smallest array its type and length.
     let smallest = if kind == ValueType::String { 8 } else { 12 };
     if len > cursor.remaining() as u64 / smallest {
-        return Err(format!(
-            "an array claims {len} elements of {kind}, but only {} bytes follow",
-            cursor.remaining()
-        ));
+        return Err(format!("an array claims {len} elements of {kind}, but only {} bytes follow", cursor.remaining()));
     }
     for _ in 0..len {
         if kind == ValueType::String {
@@ -451,10 +408,7 @@ pub struct Strings<'a>(ByteStrings<'a>);
 impl<'a> Strings<'a> {
     /// Checks all strings; the error is the index of the first that is not UTF-8.
     pub(super) fn new(strings: ByteStrings<'a>) -> Result<Strings<'a>, usize> {
-        match strings
-            .clone()
-            .position(|s| std::str::from_utf8(s).is_err())
-        {
+        match strings.clone().position(|s| std::str::from_utf8(s).is_err()) {
             Some(index) => Err(index),
             None => Ok(Strings(strings)),
         }
@@ -466,9 +420,7 @@ impl<'a> Iterator for Strings<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         // Checked by `new`: the default is never taken.
-        self.0
-            .next()
-            .map(|s| std::str::from_utf8(s).unwrap_or_default())
+        self.0.next().map(|s| std::str::from_utf8(s).unwrap_or_default())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

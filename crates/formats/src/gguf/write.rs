@@ -51,11 +51,7 @@ impl GgufHeader {
     /// Checks everything and encodes it: the bytes before the data section, the alignment, and each
     /// tensor's name and size.
     fn encode(&self) -> std::result::Result<Layout, String> {
-        let alignment = match self
-            .keys
-            .get("general.alignment")
-            .map(|i| &self.entries[*i].1)
-        {
+        let alignment = match self.keys.get("general.alignment").map(|i| &self.entries[*i].1) {
             None => DEFAULT_ALIGNMENT as usize,
             Some(Value::U32(v)) if v.is_power_of_two() => *v as usize,
             Some(v) => return Err(format!("the alignment {v} is no power of two of type u32")),
@@ -77,29 +73,19 @@ impl GgufHeader {
         let mut offset = 0usize;
         for (name, dims, block) in &self.tensors {
             if name.len() > MAX_NAME_BYTES {
-                return Err(format!(
-                    "the tensor name `{name}` is longer than {MAX_NAME_BYTES} bytes"
-                ));
+                return Err(format!("the tensor name `{name}` is longer than {MAX_NAME_BYTES} bytes"));
             }
             if !names.insert(name) {
                 return Err(format!("the tensor `{name}` is given twice"));
             }
             if dims.len() > MAX_DIMS {
-                return Err(format!(
-                    "the tensor `{name}` has more than {MAX_DIMS} dimensions"
-                ));
+                return Err(format!("the tensor `{name}` has more than {MAX_DIMS} dimensions"));
             }
             let (rows, cols) = shape(dims).map_err(|e| format!("tensor `{name}`: {e}"))?;
             let size = block.row_bytes(cols).and_then(|row| row.checked_mul(rows));
-            let next = size.and_then(|size| {
-                offset
-                    .checked_add(size)?
-                    .checked_next_multiple_of(alignment)
-            });
+            let next = size.and_then(|size| offset.checked_add(size)?.checked_next_multiple_of(alignment));
             let (Some(size), Some(next)) = (size, next) else {
-                return Err(format!(
-                    "the tensor `{name}` of dimensions {dims:?} cannot be {block}"
-                ));
+                return Err(format!("the tensor `{name}` of dimensions {dims:?} cannot be {block}"));
             };
             encode_string(name, &mut bytes);
             bytes.extend((dims.len() as u32).to_le_bytes());
@@ -110,11 +96,7 @@ impl GgufHeader {
             offset = next;
         }
         bytes.resize(bytes.len().next_multiple_of(alignment), 0);
-        Ok(Layout {
-            bytes,
-            alignment,
-            sizes,
-        })
+        Ok(Layout { bytes, alignment, sizes })
     }
 }
 
@@ -156,8 +138,7 @@ impl<W: Write> GgufWriter<W> {
     /// Writes the header to `out`; `path` stands for it in messages.
     pub fn new(mut out: W, path: &Path, header: &GgufHeader) -> Result<Self> {
         let layout = header.encode().map_err(|e| unwritable(path, e))?;
-        out.write_all(&layout.bytes)
-            .map_err(Error::io("write", path))?;
+        out.write_all(&layout.bytes).map_err(Error::io("write", path))?;
         Ok(GgufWriter {
             out,
             path: path.to_owned(),
@@ -172,20 +153,18 @@ impl<W: Write> GgufWriter<W> {
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let problem = match self.sizes.get(self.current) {
             None => Some(format!("the tensor `{name}` comes after the last one")),
-            Some((expected, _)) if expected != name => Some(format!(
-                "the tensor `{name}` comes where `{expected}` is due"
-            )),
-            Some((_, size)) if bytes.len() > size - self.written => Some(format!(
-                "more than the {size} bytes of the tensor `{name}` were given"
-            )),
+            Some((expected, _)) if expected != name => {
+                Some(format!("the tensor `{name}` comes where `{expected}` is due"))
+            }
+            Some((_, size)) if bytes.len() > size - self.written => {
+                Some(format!("more than the {size} bytes of the tensor `{name}` were given"))
+            }
             Some(_) => None,
         };
         if let Some(problem) = problem {
             return Err(unwritable(&self.path, problem));
         }
-        self.out
-            .write_all(bytes)
-            .map_err(Error::io("write", &self.path))?;
+        self.out.write_all(bytes).map_err(Error::io("write", &self.path))?;
         self.written += bytes.len();
         let size = self.sizes[self.current].1;
         if self.written == size {
@@ -207,10 +186,7 @@ impl<W: Write> GgufWriter<W> {
     /// Checks that every tensor was written and gives back the output, flushed.
     pub fn finish(mut self) -> Result<W> {
         if let Some((name, size)) = self.sizes.get(self.current) {
-            let problem = format!(
-                "{} of the {size} bytes of `{name}` were given",
-                self.written
-            );
+            let problem = format!("{} of the {size} bytes of `{name}` were given", self.written);
             return Err(unwritable(&self.path, problem));
         }
         self.out.flush().map_err(Error::io("write", &self.path))?;

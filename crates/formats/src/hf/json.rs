@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+/// A parsed value takes up to 200 bytes, however short it is in the file.
+const MAX_VALUES: usize = 1 << 19;
+
 /// A parsed JSON object and the name of its file, for messages. A key with the value `null` counts as
 /// missing, as it does for transformers.
 #[derive(Clone, Debug)]
@@ -22,11 +25,12 @@ pub struct JsonFile {
 impl JsonFile {
     /// Parses a file that is in memory; `file` is its name.
     pub fn parse(bytes: &[u8], file: &str) -> Result<JsonFile> {
+        // Commas and brackets in strings count too: the limit is far above real files all the same.
+        if bytes.iter().filter(|b| matches!(b, b',' | b'[' | b'{')).count() > MAX_VALUES {
+            return Err(Error::invalid(file, format!("more than {MAX_VALUES} values")));
+        }
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(root)) => Ok(JsonFile {
-                file: file.to_owned(),
-                root,
-            }),
+            Ok(Value::Object(root)) => Ok(JsonFile { file: file.to_owned(), root }),
             Ok(_) => Err(Error::invalid(file, "not a JSON object")),
             Err(e) => Err(Error::invalid(file, format!("not valid JSON: {e}"))),
         }
@@ -51,10 +55,7 @@ impl JsonFile {
     pub fn find_object(&self, key: &str) -> Result<Option<JsonFile>> {
         self.typed(key, "an object", |v| {
             let root = v.as_object()?.clone();
-            Some(JsonFile {
-                file: format!("{} under `{key}`", self.file),
-                root,
-            })
+            Some(JsonFile { file: format!("{} under `{key}`", self.file), root })
         })
     }
 
@@ -65,9 +66,7 @@ impl JsonFile {
 
     /// A count or size, if the key is there.
     pub fn find_usize(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "an unsigned integer", |v| {
-            usize::try_from(v.as_u64()?).ok()
-        })
+        self.typed(key, "an unsigned integer", |v| usize::try_from(v.as_u64()?).ok())
     }
 
     /// A number that fits in `f32`'s range, rounded to `f64`'s precision only.
@@ -107,10 +106,7 @@ impl JsonFile {
     }
 
     fn need<T>(&self, key: &str, found: Result<Option<T>>) -> Result<T> {
-        found?.ok_or_else(|| Error::MissingKey {
-            file: self.file.clone(),
-            key: key.to_owned(),
-        })
+        found?.ok_or_else(|| Error::MissingKey { file: self.file.clone(), key: key.to_owned() })
     }
 
     fn typed<'a, T>(
@@ -154,14 +150,9 @@ pub(super) fn read_at_most(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
     let mut bytes = Vec::new();
     // One byte more than allowed, to notice a longer file whatever its metadata says.
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", path))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::invalid(
-            &name(),
-            format!("larger than {} MiB", limit >> 20),
-        ));
+        return Err(Error::invalid(&name(), format!("larger than {} MiB", limit >> 20)));
     }
     Ok(Some(bytes))
 }
@@ -179,10 +170,7 @@ impl<'de> Deserialize<'de> for StringPairs {
                 f.write_str("an object of strings")
             }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<StringPairs, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<StringPairs, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry::<String, String>()? {
                     pairs.push(pair);

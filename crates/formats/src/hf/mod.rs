@@ -18,8 +18,11 @@ pub use write::{HfTensor, HfWriter, MAX_SHARD_BYTES};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Configuration files are refused above this size; real ones stay below a tenth of it.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+/// Configuration files are refused above this size; the largest real ones (a `tokenizer_config.json`
+/// that lists many tokens) are a quarter of it.
+const MAX_JSON_BYTES: u64 = 8 << 20;
+/// The index of a model of 90,000 tensors takes 9 MB.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
 /// The largest tokenizers are some 35 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
@@ -41,20 +44,12 @@ impl HfFolder {
         if !metadata.is_dir() {
             return Err(Error::invalid(&path.display().to_string(), "not a folder"));
         }
-        let mut folder = HfFolder {
-            path: path.to_owned(),
-            shards: Vec::new(),
-            names: HashMap::new(),
-        };
+        let mut folder = HfFolder { path: path.to_owned(), shards: Vec::new(), names: HashMap::new() };
         if path.join(SINGLE).exists() {
             let shard = SafeTensors::open(&path.join(SINGLE))?;
-            folder.names = shard
-                .tensors()
-                .iter()
-                .map(|t| (t.name().to_owned(), 0))
-                .collect();
+            folder.names = shard.tensors().iter().map(|t| (t.name().to_owned(), 0)).collect();
             folder.shards.push(shard);
-        } else if let Some(bytes) = folder.read(INDEX)? {
+        } else if let Some(bytes) = folder.read_at_most(INDEX, MAX_INDEX_BYTES)? {
             folder.open_shards(&bytes)?;
         }
         Ok(folder)
@@ -103,15 +98,9 @@ impl HfFolder {
             Some(shard) => self.shards[*shard].weight(name),
             None if self.shards.is_empty() => Err(Error::invalid(
                 &self.path.display().to_string(),
-                format!(
-                    "there are no weights: neither {SINGLE} nor {INDEX} is there{}",
-                    self.hint()
-                ),
+                format!("there are no weights: neither {SINGLE} nor {INDEX} is there{}", self.hint()),
             )),
-            None => Err(Error::MissingTensor {
-                file: self.path.display().to_string(),
-                name: name.to_owned(),
-            }),
+            None => Err(Error::MissingTensor { file: self.path.display().to_string(), name: name.to_owned() }),
         }
     }
 
@@ -125,9 +114,8 @@ impl HfFolder {
 
     /// `config.json`, which every model has.
     pub fn config(&self) -> Result<JsonFile> {
-        self.json("config.json")?.ok_or_else(|| {
-            Error::invalid(&self.path.display().to_string(), "there is no config.json")
-        })
+        self.json("config.json")?
+            .ok_or_else(|| Error::invalid(&self.path.display().to_string(), "there is no config.json"))
     }
 
     /// `generation_config.json`, if it is there.

@@ -1,7 +1,7 @@
 //! Reading a safetensors file: eight bytes with the header's length, a JSON header, the data.
 //!
 //! The header is parsed here and not with the `safetensors` crate, whose sum of offsets can overflow
-//! on a hostile header (a panic in builds that check for it), whose flattened map costs sixteen times
+//! on a hostile header (a panic in builds that check for it), whose flattened map costs some twenty times
 //! the header's size, and whose errors do not name the tensor. The tests hold the two against each
 //! other.
 
@@ -81,13 +81,7 @@ impl SafeTensors {
             }
         }
         place(&mut tensors, data).map_err(|e| Error::invalid(name, e))?;
-        Ok(SafeTensors {
-            storage,
-            file: name.to_owned(),
-            metadata: header.metadata,
-            tensors,
-            names,
-        })
+        Ok(SafeTensors { storage, file: name.to_owned(), metadata: header.metadata, tensors, names })
     }
 
     /// The text metadata (`__metadata__`).
@@ -108,10 +102,8 @@ impl SafeTensors {
     /// A tensor of type F32, F16 or BF16 as a matrix: `cols` is the last dimension, `rows` the product
     /// of the others (a vector is one row, a scalar one row of one).
     pub fn weight(&self, name: &str) -> Result<Weight> {
-        let tensor = self.tensor(name).ok_or_else(|| Error::MissingTensor {
-            file: self.file.clone(),
-            name: name.to_owned(),
-        })?;
+        let tensor =
+            self.tensor(name).ok_or_else(|| Error::MissingTensor { file: self.file.clone(), name: name.to_owned() })?;
         let block = match tensor.dtype.as_str() {
             "F32" => BlockType::F32,
             "F16" => BlockType::F16,
@@ -132,13 +124,7 @@ impl SafeTensors {
             let problem = format!("tensor `{name}`: a dimension is zero: {:?}", tensor.shape);
             return Err(Error::invalid(&self.file, problem));
         };
-        Weight::new(
-            self.storage.clone(),
-            tensor.range.clone(),
-            block,
-            rows,
-            cols,
-        )
+        Weight::new(self.storage.clone(), tensor.range.clone(), block, rows, cols)
     }
 }
 
@@ -148,10 +134,7 @@ fn header(bytes: &[u8]) -> std::result::Result<(Header, Range<usize>), String> {
         Some((length, rest)) => (u64::from_le_bytes(*length), rest),
         None if bytes.is_empty() => return Err("the file is empty".into()),
         None => {
-            return Err(format!(
-                "cut off: {} bytes are no safetensors file",
-                bytes.len()
-            ));
+            return Err(format!("cut off: {} bytes are no safetensors file", bytes.len()));
         }
     };
     if length > MAX_HEADER_BYTES {
@@ -162,13 +145,9 @@ fn header(bytes: &[u8]) -> std::result::Result<(Header, Range<usize>), String> {
     }
     let length = length as usize;
     let Some(json) = rest.get(..length) else {
-        return Err(format!(
-            "cut off: the header claims {length} bytes, but only {} follow",
-            rest.len()
-        ));
+        return Err(format!("cut off: the header claims {length} bytes, but only {} follow", rest.len()));
     };
-    let header = serde_json::from_slice(json)
-        .map_err(|e| format!("the header is not valid safetensors JSON: {e}"))?;
+    let header = serde_json::from_slice(json).map_err(|e| format!("the header is not valid safetensors JSON: {e}"))?;
     Ok((header, 8 + length..bytes.len()))
 }
 
@@ -177,12 +156,7 @@ fn header(bytes: &[u8]) -> std::result::Result<(Header, Range<usize>), String> {
 fn place(tensors: &mut [TensorInfo], data: Range<usize>) -> std::result::Result<(), String> {
     let mut end = 0;
     for tensor in &mut *tensors {
-        let TensorInfo {
-            name,
-            dtype,
-            shape,
-            range,
-        } = tensor;
+        let TensorInfo { name, dtype, shape, range } = tensor;
         if range.start != end || range.end < range.start {
             return Err(format!(
                 "tensor `{name}`: its data at {}..{} overlap others or leave a gap after byte {end}",
@@ -199,8 +173,7 @@ fn place(tensors: &mut [TensorInfo], data: Range<usize>) -> std::result::Result<
             ));
         }
         let elements = shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d));
-        let elements =
-            elements.ok_or_else(|| format!("tensor `{name}`: the shape {shape:?} overflows"))?;
+        let elements = elements.ok_or_else(|| format!("tensor `{name}`: the shape {shape:?} overflows"))?;
         if let Some(bits) = element_bits(dtype) {
             let bits = elements.checked_mul(bits);
             if bits != range.len().checked_mul(8) {
@@ -214,10 +187,7 @@ fn place(tensors: &mut [TensorInfo], data: Range<usize>) -> std::result::Result<
         *range = data.start + range.start..data.start + range.end;
     }
     if end != data.len() {
-        return Err(format!(
-            "{} bytes follow the data of the last tensor",
-            data.len() - end
-        ));
+        return Err(format!("{} bytes follow the data of the last tensor", data.len() - end));
     }
     Ok(())
 }
@@ -253,14 +223,8 @@ impl<'de> Deserialize<'de> for Header {
                 f.write_str("an object of tensors")
             }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<Header, A::Error> {
-                let mut header = Header {
-                    metadata: Vec::new(),
-                    tensors: Vec::new(),
-                };
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+                let mut header = Header { metadata: Vec::new(), tensors: Vec::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         let pairs: Option<StringPairs> = map.next_value()?;
@@ -303,10 +267,7 @@ impl<'de> Deserialize<'de> for Shape {
                 f.write_str("an array of dimensions")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(
-                self,
-                mut seq: A,
-            ) -> std::result::Result<Shape, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Shape, A::Error> {
                 let mut shape = Vec::new();
                 while let Some(dim) = seq.next_element()? {
                     if shape.len() == MAX_DIMS {

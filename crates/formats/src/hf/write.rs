@@ -33,10 +33,7 @@ pub struct HfTensor {
 
 impl HfTensor {
     fn byte_len(&self) -> Option<u64> {
-        let all = self
-            .shape
-            .iter()
-            .try_fold(1usize, |all, d| all.checked_mul(*d))?;
+        let all = self.shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d))?;
         Some(all.checked_mul(self.block.block_bytes())? as u64)
     }
 }
@@ -66,12 +63,7 @@ impl HfWriter {
         let folder = atomic::temporary_folder()
             .tempdir_in(folder_of(target))
             .map_err(Error::io("create a folder beside", target))?;
-        let mut writer = HfWriter {
-            target: target.to_owned(),
-            folder,
-            shards: Vec::new(),
-            slots: HashMap::new(),
-        };
+        let mut writer = HfWriter { target: target.to_owned(), folder, shards: Vec::new(), slots: HashMap::new() };
         for (index, tensors) in shards.iter().enumerate() {
             let name = match shards.len() {
                 1 => SINGLE.to_owned(),
@@ -111,15 +103,7 @@ impl HfWriter {
         file.write_all(&head).map_err(Error::io("write", &path))?;
         for (tensor, (offset, size)) in tensors.iter().zip(sizes) {
             let at = head.len() as u64 + offset;
-            self.slots.insert(
-                tensor.name.clone(),
-                Slot {
-                    shard,
-                    at,
-                    size,
-                    written: 0,
-                },
-            );
+            self.slots.insert(tensor.name.clone(), Slot { shard, at, size, written: 0 });
         }
         self.shards.push((path, file));
         Ok(())
@@ -129,11 +113,7 @@ impl HfWriter {
         let mut map = BTreeMap::new();
         let mut total = 0u64;
         for (index, tensors) in shards.iter().enumerate() {
-            let file = self.shards[index]
-                .0
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
+            let file = self.shards[index].0.file_name().unwrap_or_default().to_string_lossy();
             for tensor in tensors {
                 map.insert(&tensor.name, file.clone());
                 total = total.saturating_add(tensor.byte_len().unwrap_or(0));
@@ -148,10 +128,7 @@ impl HfWriter {
     /// Appends bytes of the tensor `name`, whole or in parts.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(slot) = self.slots.get_mut(name) else {
-            return Err(unwritable(
-                &self.target,
-                format!("the tensor `{name}` was not announced"),
-            ));
+            return Err(unwritable(&self.target, format!("the tensor `{name}` was not announced")));
         };
         if bytes.len() as u64 > slot.size - slot.written {
             let problem = format!("more than the {} bytes of `{name}` were given", slot.size);
@@ -169,26 +146,16 @@ impl HfWriter {
     pub fn write_file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.path().join(name);
         let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(Error::io("write", &path))
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))
     }
 
     /// Checks that every tensor was written, brings everything to the disk and gives the folder its
     /// name.
     pub fn commit(self) -> Result<()> {
-        let missing = self
-            .slots
-            .iter()
-            .filter(|(_, s)| s.written < s.size)
-            .map(|(n, _)| n)
-            .min();
+        let missing = self.slots.iter().filter(|(_, s)| s.written < s.size).map(|(n, _)| n).min();
         if let Some(name) = missing {
             let slot = &self.slots[name];
-            let problem = format!(
-                "{} of the {} bytes of `{name}` were given",
-                slot.written, slot.size
-            );
+            let problem = format!("{} of the {} bytes of `{name}` were given", slot.written, slot.size);
             return Err(unwritable(&self.target, problem));
         }
         for (path, file) in self.shards {
@@ -207,19 +174,13 @@ impl HfWriter {
 
 /// Cuts the tensors into shards, in the given order, and puts larger elements first in each, so that
 /// all data are aligned to their element.
-fn plan(
-    tensors: &[HfTensor],
-    max_shard_bytes: u64,
-) -> std::result::Result<Vec<Vec<&HfTensor>>, String> {
+fn plan(tensors: &[HfTensor], max_shard_bytes: u64) -> std::result::Result<Vec<Vec<&HfTensor>>, String> {
     let mut shards = vec![Vec::new()];
     let mut names = std::collections::HashSet::new();
     let mut shard_bytes = 0;
     for tensor in tensors {
         let name = &tensor.name;
-        if !matches!(
-            tensor.block,
-            BlockType::F32 | BlockType::F16 | BlockType::BF16
-        ) {
+        if !matches!(tensor.block, BlockType::F32 | BlockType::F16 | BlockType::BF16) {
             return Err(format!(
                 "safetensors cannot hold the tensor `{name}` as {}: choose F32, F16 or BF16",
                 tensor.block
@@ -231,19 +192,15 @@ fn plan(
         if name == "__metadata__" {
             return Err("a tensor cannot be named `__metadata__`".into());
         }
-        let size = tensor.byte_len().ok_or_else(|| {
-            format!(
-                "the size of the tensor `{name}` of {:?} overflows",
-                tensor.shape
-            )
-        })?;
+        let size = tensor
+            .byte_len()
+            .ok_or_else(|| format!("the size of the tensor `{name}` of {:?} overflows", tensor.shape))?;
         if shard_bytes > 0 && size > max_shard_bytes.saturating_sub(shard_bytes) {
             shards.push(Vec::new());
             shard_bytes = 0;
         }
-        shard_bytes = shard_bytes
-            .checked_add(size)
-            .ok_or_else(|| format!("the size of all tensors up to `{name}` overflows"))?;
+        shard_bytes =
+            shard_bytes.checked_add(size).ok_or_else(|| format!("the size of all tensors up to `{name}` overflows"))?;
         shards.last_mut().expect("never empty").push(tensor);
     }
     for shard in &mut shards {
@@ -256,16 +213,12 @@ fn refuse_used(target: &Path) -> Result<()> {
     match std::fs::read_dir(target) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(unwritable(
-                target,
-                "the folder is not empty: choose another".into(),
-            )),
+            Some(_) => Err(unwritable(target, "the folder is not empty: choose another".into())),
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Err(unwritable(
-            target,
-            "a file of that name exists: choose another".into(),
-        )),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(unwritable(target, "a file of that name exists: choose another".into()))
+        }
         Err(e) => Err(Error::io("open", target)(e)),
     }
 }

@@ -217,10 +217,7 @@ fn encode_blocks(
 ) -> Result<(), QuantizeError> {
     let len = block.block_len();
     if !values.len().is_multiple_of(len) {
-        return Err(QuantizeError::PartialBlock {
-            block,
-            len: values.len(),
-        });
+        return Err(QuantizeError::PartialBlock { block, len: values.len() });
     }
     let start = out.len();
     out.reserve(values.len() / len * block.block_bytes());
@@ -228,10 +225,7 @@ fn encode_blocks(
         let finite = values.iter().all(|v| v.is_finite());
         if !finite || encode(values, out).is_none() {
             out.truncate(start);
-            return Err(QuantizeError::TooLarge {
-                block,
-                index: i * len,
-            });
+            return Err(QuantizeError::TooLarge { block, index: i * len });
         }
     }
     Ok(())

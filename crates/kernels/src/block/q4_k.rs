@@ -28,10 +28,7 @@ pub fn scale_and_min(packed: &[u8; 12], g: usize) -> (u8, u8) {
         (packed[g] & 63, packed[g + 4] & 63)
     } else {
         let low = packed[g + 4];
-        (
-            (low & 15) | (packed[g - 4] >> 6) << 4,
-            (low >> 4) | (packed[g] >> 6) << 4,
-        )
+        ((low & 15) | (packed[g - 4] >> 6) << 4, (low >> 4) | (packed[g] >> 6) << 4)
     }
 }
 

@@ -21,17 +21,8 @@ fn records(mut file: &[u8]) -> Vec<Record> {
         let count = word(4) as usize;
         let bytes = take(count * block.block_bytes()).unwrap();
         let weights = take(count * block.block_len() * 4).unwrap();
-        let weights = weights
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect();
-        records.push(Record {
-            block,
-            bytes,
-            weights,
-        });
+        let weights = weights.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        records.push(Record { block, bytes, weights });
     }
     records
 }
@@ -40,17 +31,8 @@ fn records(mut file: &[u8]) -> Vec<Record> {
 fn decodes_bit_for_bit() {
     let records = records(include_bytes!("fixtures/decode.bin"));
     let kinds: Vec<BlockType> = records.iter().map(|r| r.block).collect();
-    assert_eq!(
-        kinds.len(),
-        BlockType::ALL.len() - 1,
-        "all types but F32: {kinds:?}"
-    );
-    for Record {
-        block,
-        bytes,
-        weights,
-    } in records
-    {
+    assert_eq!(kinds.len(), BlockType::ALL.len() - 1, "all types but F32: {kinds:?}");
+    for Record { block, bytes, weights } in records {
         let mut out = vec![0.0; weights.len()];
         dequantize(block, &bytes, &mut out);
         for (i, (out, expected)) in out.iter().zip(&weights).enumerate() {
@@ -65,43 +47,23 @@ fn decodes_bit_for_bit() {
 fn encodes_byte_for_byte() {
     let records = records(include_bytes!("fixtures/encode.bin"));
     let kinds: Vec<BlockType> = records.iter().map(|r| r.block).collect();
-    let encoders: Vec<_> = BlockType::ALL
-        .into_iter()
-        .filter(|b| b.has_encoder())
-        .collect();
+    let encoders: Vec<_> = BlockType::ALL.into_iter().filter(|b| b.has_encoder()).collect();
     assert_eq!(kinds, encoders);
-    for Record {
-        block,
-        bytes,
-        weights,
-    } in records
-    {
+    for Record { block, bytes, weights } in records {
         let mut out = vec![7];
         quantize(block, &weights, &mut out).unwrap();
         assert_eq!(out[0], 7, "what was there stays");
         assert_eq!(out.len() - 1, bytes.len());
         let size = block.block_bytes();
         for (i, (out, expected)) in out[1..].chunks(size).zip(bytes.chunks(size)).enumerate() {
-            assert_eq!(
-                out,
-                expected,
-                "{block}, block {i}: {:?}",
-                &weights[i * block.block_len()..]
-            );
+            assert_eq!(out, expected, "{block}, block {i}: {:?}", &weights[i * block.block_len()..]);
         }
     }
 }
 
 #[test]
 fn f32_passes_through() {
-    let values = [
-        0.0f32,
-        -0.0,
-        1.5,
-        f32::MIN_POSITIVE,
-        f32::INFINITY,
-        f32::from_bits(0x7fc0_1234),
-    ];
+    let values = [0.0f32, -0.0, 1.5, f32::MIN_POSITIVE, f32::INFINITY, f32::from_bits(0x7fc0_1234)];
     let mut bytes = Vec::new();
     quantize(BlockType::F32, &values, &mut bytes).unwrap();
     let mut out = [0.0; 6];
