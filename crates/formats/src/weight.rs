@@ -65,7 +65,8 @@ impl Weight {
         Weight::new(Arc::new(bytes), 0..end, BlockType::F32, rows, cols)
     }
 
-    /// The raw bytes, in the file's layout.
+    /// The raw bytes, in the file's layout. They may begin at any address: a file chooses its own
+    /// alignment.
     pub fn bytes(&self) -> &[u8] {
         &self.storage.bytes()[self.range.clone()]
     }

@@ -4,6 +4,7 @@
 //! and the tensors' bytes, each aligned to `general.alignment` (32 unless said otherwise). Version 3
 //! differs from 2 only in allowing big-endian files, which are refused here.
 
+mod array;
 mod cursor;
 mod read;
 mod value;
@@ -16,13 +17,16 @@ use std::sync::Arc;
 use porism_kernels::BlockType;
 
 use crate::{Error, Result, Storage, Weight, mapping};
+pub use array::{Array, ByteStrings, Strings};
 use read::{Header, Stored};
-pub use value::{Array, ByteStrings, Strings, Value, ValueType};
+pub use value::{Value, ValueType};
 pub use write::{GgufHeader, GgufWriter};
 
 const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_DIMS: usize = 4;
+/// The longest key that the format allows.
+const MAX_KEY_BYTES: usize = 65_535;
 
 /// What a GGUF file says about one tensor.
 #[derive(Clone, Debug)]

@@ -7,13 +7,11 @@ use porism_kernels::BlockType;
 
 use super::cursor::Cursor;
 use super::value::{Value, ValueType};
-use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, TensorInfo};
+use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_KEY_BYTES, TensorInfo};
 
 /// Far above any real file; what a hostile header can make us allocate stays small.
 const MAX_KEYS: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 18;
-/// The longest key that the format allows.
-const MAX_KEY_BYTES: usize = 65_535;
 const MAX_NAME_BYTES: usize = 1024;
 
 /// What a header says.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use porism_kernels::BlockType;
 
+use super::array::encode_string;
 use super::read::shape;
-use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, Value};
+use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_KEY_BYTES, Value};
 use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 
 /// llama.cpp refuses longer names (its `GGML_MAX_NAME` counts a closing zero).
 const MAX_NAME_BYTES: usize = 63;
-const MAX_KEY_BYTES: usize = 65_535;
 
 /// The metadata and the list of tensors of a file to be written.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl GgufHeader {
             if key.len() > MAX_KEY_BYTES {
                 return Err(format!("a metadata key of {} bytes is too long", key.len()));
             }
-            encode_string(key, &mut bytes);
+            encode_string(key.as_bytes(), &mut bytes);
             bytes.extend(value.kind().id().to_le_bytes());
             value.encode(&mut bytes);
         }
@@ -87,7 +87,7 @@ impl GgufHeader {
             let (Some(size), Some(next)) = (size, next) else {
                 return Err(format!("the tensor `{name}` of dimensions {dims:?} cannot be {block}"));
             };
-            encode_string(name, &mut bytes);
+            encode_string(name.as_bytes(), &mut bytes);
             bytes.extend((dims.len() as u32).to_le_bytes());
             bytes.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
             bytes.extend(block.ggml_id().to_le_bytes());
@@ -104,11 +104,6 @@ struct Layout {
     bytes: Vec<u8>,
     alignment: usize,
     sizes: Vec<(String, usize)>,
-}
-
-fn encode_string(string: &str, out: &mut Vec<u8>) {
-    out.extend((string.len() as u64).to_le_bytes());
-    out.extend_from_slice(string.as_bytes());
 }
 
 /// Writes the tensors of a [`GgufHeader`], in its order.
