@@ -43,11 +43,11 @@ fn projections(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let spec = Dense { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, mask: Mask::Causal, softcap: None };
+    let spec = Dense { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None };
     let (q, k, v) = (numbers(TOKENS * 576), numbers(TOKENS * 192), numbers(TOKENS * 192));
     let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; TOKENS * 9]);
     let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());
-    let spans = [DenseSpan::whole(0..TOKENS)];
+    let spans = [DenseSpan::whole(Mask::Causal, 0..TOKENS)];
     for threads in [1, usable_cores()] {
         let pool = Pool::new(threads);
         let mut group = c.benchmark_group(format!("attention/{threads}-threads"));

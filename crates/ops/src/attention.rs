@@ -37,11 +37,9 @@ pub fn attention(
     }
     let (mut row, mut entry) = (0, 0);
     for span in spans {
-        let DenseSpan { queries, keys, seeded } = span;
-        let apart = queries.start >= row && keys.start >= entry;
-        let forward = queries.start <= queries.end && keys.start <= keys.end;
-        if !apart || !forward || keys.len() < queries.len() || keys.len() - queries.len() < *seeded {
-            return input(OP, format!("{span:?} overlaps another span or has fewer keys than rows"));
+        let DenseSpan { queries, keys, .. } = span;
+        if !span.is_sound() || queries.start < row || keys.start < entry {
+            return input(OP, format!("rows {queries:?}, keys {keys:?} overlap another span or see what is not there"));
         }
         (row, entry) = (queries.end, keys.end);
     }

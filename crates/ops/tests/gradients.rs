@@ -89,16 +89,16 @@ fn rope_in_both_layouts() {
 fn attention_over_spans_under_every_mask() {
     let mut random = Random(5);
     let (q, k, v) = (random.var(9, 16), random.var(12, 8), random.var(12, 8));
-    let spans = [DenseSpan::whole(0..5), DenseSpan { queries: 5..9, keys: 5..12, seeded: 2 }];
     for (mask, softcap) in
         [(Mask::Causal, None), (Mask::Window(2), None), (Mask::Full, None), (Mask::Causal, Some(1.5))]
     {
-        let spec = Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, mask, softcap };
+        let spans = [DenseSpan::whole(mask, 0..5), DenseSpan::new(mask, 5..9, 5..12, 2, &[0, 1, 2, 3, 4])];
+        let spec = Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap };
         check_gradients(
             "attention",
             &[&q, &k, &v],
             |t| attention(&context(), &spec, &spans, &t[0], &t[1], &t[2]).unwrap(),
-            |m| twin::attention(&spec, &spans, &m[0], &m[1], &m[2]),
+            |m| twin::attention(mask, &spec, &spans, &m[0], &m[1], &m[2]),
         );
     }
 }
@@ -217,8 +217,8 @@ fn nothing_is_computed_for_what_is_not_trained() {
 fn what_does_not_fit_is_refused_with_its_numbers() {
     let context = context();
     let zeros = |rows: usize, cols: usize| Tensor::zeros((rows, cols), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let spec = Dense { heads: 2, kv_heads: 1, head_dim: 4, scale: 1.0, mask: Mask::Causal, softcap: None };
-    let whole = |n: usize| vec![DenseSpan::whole(0..n)];
+    let spec = Dense { heads: 2, kv_heads: 1, head_dim: 4, scale: 1.0, softcap: None };
+    let whole = |n: usize| vec![DenseSpan::whole(Mask::Causal, 0..n)];
     let double = Tensor::zeros((2, 8), candle_core::DType::F64, &Device::Cpu).unwrap();
     let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1]));
     let refused: [(&str, Result<Tensor>); 16] = [

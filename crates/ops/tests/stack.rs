@@ -25,11 +25,11 @@ const WEIGHTS: [f32; 8] = [0.0, 1.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0];
 const POSITIONS: [u32; 8] = [0, 1, 2, 3, 4, 0, 1, 2];
 
 fn spec() -> Dense {
-    Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, mask: Mask::Causal, softcap: None }
+    Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap: None }
 }
 
 fn spans() -> [DenseSpan; 2] {
-    [DenseSpan::whole(0..5), DenseSpan::whole(5..8)]
+    [DenseSpan::whole(Mask::Causal, 0..5), DenseSpan::whole(Mask::Causal, 5..8)]
 }
 
 /// Trainable: table, norm, LoRA A and B on the query, value, gate, up, down, head. Frozen: query's base,
@@ -72,7 +72,7 @@ fn in_f64(p: &[Matrix], frozen: &Frozen) -> f64 {
     let normed = x.rms_norm(norm, eps);
     let q = normed.linear(&dense(&frozen.query)).add(&normed.linear(a).linear(b).scaled(2.0));
     let k = normed.linear(&dense(&frozen.key));
-    let mixed = twin::attention(&spec(), &spans(), &turn(&q), &turn(&k), &normed.linear(value));
+    let mixed = twin::attention(Mask::Causal, &spec(), &spans(), &turn(&q), &turn(&k), &normed.linear(value));
     let x = x.add(&mixed.linear(&dense(&frozen.output)));
     let normed = x.rms_norm(&dense(&frozen.norm), eps);
     let x = x.add(&normed.linear(gate).silu_mul(&normed.linear(up)).linear(down));

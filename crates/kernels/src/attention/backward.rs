@@ -107,7 +107,7 @@ impl Tile<'_> {
         let (mut dk, mut dv) = (sums(dk_heads.is_some()), sums(dv_heads.is_some()));
         let (mut p, mut ds) = (Vec::new(), Vec::new());
         for first in (0..span.queries.len()).step_by(ROWS) {
-            let block = Block::new(spec, span, first);
+            let block = Block::new(span, first);
             let (rows, keys, width) = (block.rows.clone(), block.keys.clone(), block.width);
             if keys.is_empty() {
                 continue;
@@ -230,12 +230,12 @@ by_isa! {
 #[cfg(test)]
 mod tests {
     use super::super::dense::dense_forward;
-    use super::super::dense::tests::{Case, cases, twin};
+    use super::super::dense::tests::{Case, cases};
     use super::*;
     use crate::testing::{Numbers, assert_close, finite_differences, wide};
 
     fn gradients(isa: Isa, threads: usize, case: &Case, dout: &[f32]) -> [Vec<f32>; 3] {
-        let Case { spec, spans, q, k, v } = case;
+        let Case { spec, spans, q, k, v, .. } = case;
         let pool = Pool::new(threads);
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; q.len() / spec.head_dim]);
         dense_forward(&pool, isa, spec, spans, q, k, v, &mut out, &mut lse);
@@ -253,7 +253,7 @@ mod tests {
             let got = gradients(Isa::detect(), 2, &case, &dout);
             let (q, k, v) = (wide(&case.q), wide(&case.k), wide(&case.v));
             let loss = |q: &[f64], k: &[f64], v: &[f64]| {
-                let (out, _) = twin(&case.spec, &case.spans, q, k, v);
+                let (out, _) = case.twin(q, k, v);
                 out.iter().zip(wide(&dout)).map(|(o, d)| o * d).sum::<f64>()
             };
             assert_close(&got[0], &finite_differences(&case.q, |q| loss(q, &k, &v)), 5e-6, "dq");
@@ -275,7 +275,7 @@ mod tests {
                     x.iter().zip(d).map(|(&x, &d)| f64::from(x) + t * f64::from(d)).collect()
                 };
                 let (q, k, v) = (moved(&case.q, &along[0]), moved(&case.k, &along[1]), moved(&case.v, &along[2]));
-                let (out, _) = twin(&case.spec, &case.spans, &q, &k, &v);
+                let (out, _) = case.twin(&q, &k, &v);
                 out.iter().zip(wide(&dout)).map(|(o, d)| o * d).sum::<f64>()
             };
             let want = (at(1e-5) - at(-1e-5)) / 2e-5;
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn wanting_less_changes_nothing_and_levels_agree() {
         for case in cases(40, 16) {
-            let Case { spec, spans, q, k, v } = &case;
+            let Case { spec, spans, q, k, v, .. } = &case;
             let dout = Numbers::new(79).normal(q.len());
             let want = gradients(Isa::Scalar, 1, &case, &dout);
             for isa in Isa::available() {

@@ -28,13 +28,11 @@ pub struct Dense {
     pub head_dim: usize,
     /// Factor on the scores.
     pub scale: f32,
-    /// Which entries a row sees. Windows count entries of the span.
-    pub mask: Mask,
     /// `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
 }
 
-/// The rows of one sequence.
+/// The rows of one sequence and what they see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenseSpan {
     /// Rows of q.
@@ -43,12 +41,52 @@ pub struct DenseSpan {
     pub keys: Range<usize>,
     /// How many of the first keys belong to no token and are seen by every row (a trained prefix).
     pub seeded: usize,
+    /// For each query the keys that it sees besides the seeded ones, counted from the span's first key.
+    pub visible: Vec<Range<usize>>,
 }
 
 impl DenseSpan {
-    /// A whole sequence: each row of q has its key and value in the same row.
-    pub fn whole(rows: Range<usize>) -> DenseSpan {
-        DenseSpan { queries: rows.clone(), keys: rows, seeded: 0 }
+    /// A span under a mask. `positions` are those of all keys but the seeded ones, in ascending order.
+    ///
+    /// # Panics
+    /// If there is not one position for each key that is not seeded, or there are fewer of those than queries.
+    pub fn new(mask: Mask, queries: Range<usize>, keys: Range<usize>, seeded: usize, positions: &[u32]) -> DenseSpan {
+        assert!(
+            positions.len() + seeded == keys.len() && positions.len() >= queries.len(),
+            "attention: {} positions and {seeded} seeds for {} keys of {} rows",
+            positions.len(),
+            keys.len(),
+            queries.len()
+        );
+        let before = positions.len() - queries.len();
+        let visible = (before..positions.len())
+            .map(|own| match mask {
+                Mask::Causal => seeded..seeded + own + 1,
+                Mask::Window(window) => {
+                    let position = positions[own] as usize;
+                    let hidden = positions[..=own].partition_point(|&p| p as usize + window <= position);
+                    seeded + hidden..seeded + own + 1
+                }
+                Mask::Full => seeded..keys.len(),
+            })
+            .collect();
+        DenseSpan { queries, keys, seeded, visible }
+    }
+
+    /// A whole sequence at positions 0, 1, ..: each row of q has its key and value in the same row.
+    pub fn whole(mask: Mask, rows: Range<usize>) -> DenseSpan {
+        let positions: Vec<u32> = (0..rows.len() as u32).collect();
+        DenseSpan::new(mask, rows.clone(), rows, 0, &positions)
+    }
+
+    /// Whether every count fits: one visible range for each query, inside the keys.
+    pub fn is_sound(&self) -> bool {
+        let DenseSpan { queries, keys, seeded, visible } = self;
+        queries.start <= queries.end
+            && keys.start <= keys.end
+            && *seeded <= keys.len()
+            && visible.len() == queries.len()
+            && visible.iter().all(|r| r.start <= r.end && r.end <= keys.len())
     }
 }
 
@@ -68,16 +106,6 @@ impl Dense {
         self.kv_heads * self.head_dim
     }
 
-    /// The keys that query `i` of a span sees besides the seeded ones, counted from the span's first key.
-    fn visible(&self, span: &DenseSpan, i: usize) -> Range<usize> {
-        let end = span.keys.len() - span.queries.len() + i + 1;
-        match self.mask {
-            Mask::Causal => 0..end,
-            Mask::Window(w) => end.saturating_sub(w).max(span.seeded).min(end)..end,
-            Mask::Full => 0..span.keys.len(),
-        }
-    }
-
     pub(super) fn check(&self, spans: &[DenseSpan], q: &[f32], k: &[f32], v: &[f32]) {
         assert!(
             self.head_dim > 0 && self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads) && self.heads > 0,
@@ -93,12 +121,10 @@ impl Dense {
         let (mut q_end, mut k_end) = (0, 0);
         for span in spans {
             assert!(
-                span.queries.start >= q_end
-                    && span.keys.start >= k_end
-                    && span.queries.start <= span.queries.end
-                    && span.keys.start <= span.keys.end
-                    && span.seeded + span.queries.len() <= span.keys.len(),
-                "attention: {span:?} overlaps another or has fewer keys than rows"
+                span.is_sound() && span.queries.start >= q_end && span.keys.start >= k_end,
+                "attention: span of rows {:?} and keys {:?} overlaps another or sees what is not there",
+                span.queries,
+                span.keys
             );
             (q_end, k_end) = (span.queries.end, span.keys.end);
         }
@@ -128,14 +154,14 @@ pub(super) struct Block {
 
 impl Block {
     /// Rows `first .. first + 32` (counted within the span) of a span, as far as it reaches.
-    pub(super) fn new(spec: &Dense, span: &DenseSpan, first: usize) -> Block {
+    pub(super) fn new(span: &DenseSpan, first: usize) -> Block {
         let end = span.queries.len().min(first + ROWS);
-        let seen: Vec<Range<usize>> = (first..end).map(|i| spec.visible(span, i)).collect();
+        let seen = &span.visible[first..end];
         let start = match span.seeded {
             0 => seen.iter().map(|r| r.start).min().unwrap_or(0),
             _ => 0,
         };
-        let stop = seen.iter().map(|r| r.end).max().unwrap_or(0).max(start);
+        let stop = seen.iter().map(|r| r.end).max().unwrap_or(0).max(start).max(span.seeded);
         // Columns without a row repeat the last one; nobody reads them.
         let bound = |f: fn(&Range<usize>) -> usize| {
             std::array::from_fn(|i| (seen.get(i).or(seen.last()).map_or(start, f) - start) as u32)
@@ -240,7 +266,7 @@ pub fn dense_forward(
     let (out, lse) = (Disjoint::new(out), Disjoint::new(lse));
     pool.run(tiles.len(), &|tile| {
         let (span, head, first) = tiles[tile];
-        let block = Block::new(spec, &spans[span], first);
+        let block = Block::new(&spans[span], first);
         let mut scores = Vec::new();
         block.scores(isa, spec, head, q, k, &mut scores);
         let (totals, sums) = softmax_columns(isa, &block, spec.scale, spec.softcap, &mut scores);
@@ -302,48 +328,11 @@ pub(super) mod tests {
     use super::*;
     use crate::testing::{Numbers, assert_close, wide};
 
-    /// Attention by its definition in f64: (out, lse).
-    pub(crate) fn twin(spec: &Dense, spans: &[DenseSpan], q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let (hd, qw, kw) = (spec.head_dim, spec.q_width(), spec.kv_width());
-        let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; q.len() / hd]);
-        for span in spans {
-            let before = span.keys.len() - span.queries.len();
-            for (i, row) in span.queries.clone().enumerate() {
-                for head in 0..spec.heads {
-                    let query = &q[row * qw + head * hd..][..hd];
-                    let at = |key: usize| key * kw + head / (spec.heads / spec.kv_heads) * hd;
-                    let seen: Vec<usize> = (0..span.keys.len())
-                        .filter(|&j| {
-                            let own = before + i;
-                            j < span.seeded
-                                || match spec.mask {
-                                    Mask::Causal => j <= own,
-                                    Mask::Window(w) => j <= own && own - j < w,
-                                    Mask::Full => true,
-                                }
-                        })
-                        .map(|j| span.keys.start + j)
-                        .collect();
-                    let score = |&j: &usize| {
-                        let s: f64 = query.iter().zip(&k[at(j)..]).map(|(a, b)| a * b).sum::<f64>();
-                        let s = s * f64::from(spec.scale);
-                        spec.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
-                    };
-                    let weights: Vec<f64> = seen.iter().map(|j| score(j).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    lse[row * spec.heads + head] = total.ln();
-                    for (&j, w) in seen.iter().zip(&weights) {
-                        for d in 0..hd {
-                            out[row * qw + head * hd + d] += w / total * v[at(j) + d];
-                        }
-                    }
-                }
-            }
-        }
-        (out, lse)
-    }
-
+    /// Spans under a mask, with the numbers.
     pub(crate) struct Case {
+        pub(crate) mask: Mask,
+        /// Of each span's keys but the seeded ones.
+        pub(crate) positions: Vec<Vec<u32>>,
         pub(crate) spec: Dense,
         pub(crate) spans: Vec<DenseSpan>,
         pub(crate) q: Vec<f32>,
@@ -351,19 +340,69 @@ pub(super) mod tests {
         pub(crate) v: Vec<f32>,
     }
 
-    /// Two sequences, the second with earlier keys and a seeded prefix, under every kind of mask.
+    impl Case {
+        /// Whether query `i` of span `s` sees the span's key `j`, by the mask's definition.
+        fn sees(&self, s: usize, i: usize, j: usize) -> bool {
+            let (span, positions) = (&self.spans[s], &self.positions[s]);
+            let own = span.keys.len() - span.queries.len() + i;
+            if j < span.seeded {
+                return true;
+            }
+            match self.mask {
+                Mask::Causal => j <= own,
+                Mask::Window(w) => {
+                    j <= own && ((positions[own - span.seeded] - positions[j - span.seeded]) as usize) < w
+                }
+                Mask::Full => true,
+            }
+        }
+
+        /// Attention by its definition in f64: (out, lse).
+        pub(crate) fn twin(&self, q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
+            let spec = &self.spec;
+            let (hd, qw, kw) = (spec.head_dim, spec.q_width(), spec.kv_width());
+            let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; q.len() / hd]);
+            for (s, span) in self.spans.iter().enumerate() {
+                for (i, row) in span.queries.clone().enumerate() {
+                    let seen: Vec<usize> = (0..span.keys.len()).filter(|&j| self.sees(s, i, j)).collect();
+                    for head in 0..spec.heads {
+                        let query = &q[row * qw + head * hd..][..hd];
+                        let at = |j: usize| (span.keys.start + j) * kw + head / (spec.heads / spec.kv_heads) * hd;
+                        let score = |&j: &usize| {
+                            let s: f64 = query.iter().zip(&k[at(j)..]).map(|(a, b)| a * b).sum::<f64>();
+                            let s = s * f64::from(spec.scale);
+                            spec.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
+                        };
+                        let weights: Vec<f64> = seen.iter().map(|j| score(j).exp()).collect();
+                        let total: f64 = weights.iter().sum();
+                        lse[row * spec.heads + head] = total.ln();
+                        for (&j, w) in seen.iter().zip(&weights) {
+                            for d in 0..hd {
+                                out[row * qw + head * hd + d] += w / total * v[at(j) + d];
+                            }
+                        }
+                    }
+                }
+            }
+            (out, lse)
+        }
+    }
+
+    /// Two sequences, the second with earlier keys, a gap in its positions and a seeded prefix, under every
+    /// kind of mask.
     pub(crate) fn cases(long: usize, head_dim: usize) -> Vec<Case> {
         let mut cases = Vec::new();
         for (i, mask) in [Mask::Causal, Mask::Window(5), Mask::Full, Mask::Causal].into_iter().enumerate() {
-            let spec = Dense { heads: 4, kv_heads: 2, head_dim, scale: 0.3, mask, softcap: (i == 3).then_some(2.0) };
+            let spec = Dense { heads: 4, kv_heads: 2, head_dim, scale: 0.3, softcap: (i == 3).then_some(2.0) };
+            let positions: Vec<Vec<u32>> = vec![(0..long as u32).collect(), (0..10).chain(13..17).collect()];
             let spans = vec![
-                DenseSpan::whole(0..long),
-                DenseSpan { queries: long..long + 7, keys: long..long + 17, seeded: 3 },
+                DenseSpan::whole(mask, 0..long),
+                DenseSpan::new(mask, long..long + 7, long..long + 17, 3, &positions[1]),
             ];
             let mut numbers = Numbers::new(i as u64);
             let (q, k) = (numbers.normal((long + 7) * 4 * head_dim), numbers.normal((long + 17) * 2 * head_dim));
             let v = numbers.normal(k.len());
-            cases.push(Case { spec, spans, q, k, v });
+            cases.push(Case { mask, positions, spec, spans, q, k, v });
         }
         cases
     }
@@ -379,7 +418,7 @@ pub(super) mod tests {
     fn every_mask_agrees_with_the_definition() {
         for (long, head_dim) in [(1, 16), (70, 16), (33, 20)] {
             for case in cases(long, head_dim) {
-                let (want, want_lse) = twin(&case.spec, &case.spans, &wide(&case.q), &wide(&case.k), &wide(&case.v));
+                let (want, want_lse) = case.twin(&wide(&case.q), &wide(&case.k), &wide(&case.v));
                 let (out, lse) = run(Isa::detect(), 2, &case);
                 assert_close(&out, &want, 2e-6, "out");
                 assert_close(&lse, &want_lse, 1e-6, "lse");
@@ -394,15 +433,18 @@ pub(super) mod tests {
     fn a_row_does_not_feel_its_neighbours() {
         for case in cases(70, 16) {
             let (out, lse) = run(Isa::detect(), 2, &case);
-            if case.spec.mask == Mask::Full {
+            if case.mask == Mask::Full {
                 continue;
             }
             // The first 45 rows alone, and row 40 as a continuation of 40 known keys.
             let (qw, kw) = (case.spec.q_width(), case.spec.kv_width());
             let part = |queries: Range<usize>, keys: usize| {
+                let positions: Vec<u32> = (0..keys as u32).collect();
                 let case = Case {
+                    mask: case.mask,
+                    positions: Vec::new(),
                     spec: case.spec.clone(),
-                    spans: vec![DenseSpan { queries: 0..queries.len(), keys: 0..keys, seeded: 0 }],
+                    spans: vec![DenseSpan::new(case.mask, 0..queries.len(), 0..keys, 0, &positions)],
                     q: case.q[queries.start * qw..queries.end * qw].to_vec(),
                     k: case.k[..keys * kw].to_vec(),
                     v: case.v[..keys * kw].to_vec(),
@@ -420,8 +462,7 @@ pub(super) mod tests {
     #[test]
     fn a_row_that_sees_nothing_is_zero() {
         let mut case = cases(4, 16).remove(1);
-        case.spec.mask = Mask::Window(0);
-        case.spans.truncate(1);
+        case.spans = vec![DenseSpan::whole(Mask::Window(0), 0..4)];
         let (out, lse) = run(Isa::detect(), 1, &case);
         assert!(out.iter().all(|&v| v == 0.0));
         assert!(lse[..16].iter().all(|&v| v == f32::NEG_INFINITY));

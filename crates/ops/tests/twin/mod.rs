@@ -112,13 +112,14 @@ impl Matrix {
 }
 
 /// Attention by its definition.
-pub(crate) fn attention(spec: &Dense, spans: &[DenseSpan], q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
+pub(crate) fn attention(mask: Mask, spec: &Dense, spans: &[DenseSpan], q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
     let mut out = Matrix::new(q.rows, q.cols, vec![0.0; q.v.len()]);
     let hd = spec.head_dim;
     for span in spans {
         for (i, row) in span.queries.clone().enumerate() {
             let own = span.keys.len() - span.queries.len() + i;
-            let sees = |j: usize| match spec.mask {
+            // Positions count without gaps here.
+            let sees = |j: usize| match mask {
                 Mask::Causal => j <= own,
                 Mask::Window(w) => j < span.seeded || (j <= own && own - j < w),
                 Mask::Full => true,
