@@ -9,6 +9,7 @@
 
 mod act_mul;
 mod attention;
+mod columns;
 mod error;
 mod linear;
 mod loss;
@@ -24,9 +25,10 @@ use porism_kernels::{Isa, Pool};
 
 pub use act_mul::act_mul;
 pub use attention::attention;
+pub use columns::{add_columns, scale_columns};
 pub use error::{Error, Result};
 pub use linear::{frozen_linear, linear};
-pub use loss::{cross_entropy, kl, log_prob_of};
+pub use loss::{cross_entropy, inner_product, kl, log_prob_of};
 pub use norm::{rms_norm, rms_norm_frozen};
 pub use rope::rope;
 pub use rows::{embed_frozen, replace_rows, select_rows};

@@ -1,4 +1,4 @@
-//! Losses on logits `[n, vocab]`, with log-softmax fused in.
+//! Losses: on logits `[n, vocab]`, with log-softmax fused in, and the inner product with a given gradient.
 
 use std::sync::Arc;
 
@@ -131,6 +131,40 @@ impl CustomOp1 for Kl {
         let mut dz = vec![0.0; zs.len()];
         loss::kl_backward(&self.context.pool, self.context.isa, vocab, zs, &self.teacher, dy, &mut dz);
         Ok(Some(tensor(dz, logits.shape())?))
+    }
+}
+
+/// `sum(x * g)` with a constant g of x's shape: `[1, 1]`. Its gradient is g: this is how a gradient that
+/// comes from elsewhere enters a piece of tape.
+pub fn inner_product(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+    const OP: &str = "inner-product";
+    let (x, ..) = rows_and_width(OP, x)?;
+    let (g, ..) = rows_and_width(OP, g)?;
+    if x.dims() != g.dims() {
+        return input(OP, format!("x is {:?}, the gradient {:?}", x.dims(), g.dims()));
+    }
+    Ok(x.apply_op1(InnerProduct { g: g.detach() })?)
+}
+
+struct InnerProduct {
+    g: Tensor,
+}
+
+impl CustomOp1 for InnerProduct {
+    fn name(&self) -> &'static str {
+        "inner-product"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let g = Numbers::of(&self.g);
+        let terms = slice(self.name(), s, l)?.iter().zip(g.slice(self.name())?);
+        let sum: f64 = terms.map(|(&x, &g)| f64::from(x) * f64::from(g)).sum();
+        Ok(output(vec![sum as f32], (1, 1)))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let dy = scalar(dy)?;
+        if dy == 1.0 { Ok(Some(self.g.clone())) } else { Ok(Some(self.g.affine(f64::from(dy), 0.0)?)) }
     }
 }
 

@@ -168,6 +168,36 @@ fn losses() {
 }
 
 #[test]
+fn inner_product_with_a_given_gradient() {
+    let mut random = Random(13);
+    let (x, g) = (random.var(3, 5), random.constant(3, 5));
+    let twin = |m: &[Matrix]| {
+        let sum = m[0].v.iter().zip(&matrix(&g).v).map(|(x, g)| x * g).sum();
+        Matrix::new(1, 1, vec![sum])
+    };
+    check_gradients("inner_product", &[&x], |t| inner_product(&t[0], &g).unwrap(), twin);
+    let gradients = inner_product(&x, &g).unwrap().backward().unwrap();
+    assert_eq!(matrix(gradients.get(&x).unwrap()).v, matrix(&g).v);
+}
+
+#[test]
+fn a_number_for_each_column() {
+    let mut random = Random(14);
+    let (x, row) = (random.var(4, 6), random.var(1, 6));
+    let by_column = |m: &[Matrix], f: fn(f64, f64) -> f64| {
+        let v = m[0].v.iter().enumerate().map(|(i, &x)| f(x, m[1].v[i % 6])).collect();
+        Matrix::new(4, 6, v)
+    };
+    check_gradients(
+        "scale_columns",
+        &[&x, &row],
+        |t| scale_columns(&t[0], &t[1]).unwrap(),
+        |m| by_column(m, |x, r| x * r),
+    );
+    check_gradients("add_columns", &[&x, &row], |t| add_columns(&t[0], &t[1]).unwrap(), |m| by_column(m, |x, r| x + r));
+}
+
+#[test]
 fn strided_and_offset_inputs_give_the_same_gradient() {
     let mut random = Random(11);
     // x is columns 2..6 of the transpose of a variable; w rows 1..4 of another.
@@ -221,7 +251,7 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
     let whole = |n: usize| vec![DenseSpan::whole(Mask::Causal, 0..n)];
     let double = Tensor::zeros((2, 8), candle_core::DType::F64, &Device::Cpu).unwrap();
     let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1]));
-    let refused: [(&str, Result<Tensor>); 16] = [
+    let refused: [(&str, Result<Tensor>); 18] = [
         ("x has 5 columns, the weight 8", linear(&context, &zeros(2, 5), &zeros(3, 8))),
         ("x has 5 columns, the weight 64", frozen_linear(&context, &zeros(2, 5), &packed_weight(1))),
         ("not F32", linear(&context, &double, &zeros(3, 8))),
@@ -237,6 +267,8 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
         ("row 1 is replaced twice", replace_rows(&zeros(3, 2), &zeros(2, 2), &[1, 1])),
         ("index 4 is outside a row of 4", gather(&zeros(1, 4), &[4])),
         ("sum to 0", cross_entropy(&context, &zeros(2, 4), &[0, 1], &[0.0, 0.0])),
+        ("the row is [1, 3], not [1, 4]", scale_columns(&zeros(2, 4), &zeros(1, 3))),
+        ("x is [2, 4], the gradient [4, 2]", inner_product(&zeros(2, 4), &zeros(4, 2))),
         ("7 log-probabilities", kl(&context, &zeros(2, 4), &[0.0; 7])),
     ];
     for (words, outcome) in refused {
