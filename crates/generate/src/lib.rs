@@ -1,1 +1,13 @@
 //! Generation: samplers, stopping, sessions over a sequence state.
+//!
+//! A [`Session`] keeps the tokens that its cache holds, so that a prompt which continues the last one is
+//! not computed again. [`Session::generate`] runs one request and reports every token as it comes.
+
+mod error;
+mod sample;
+mod session;
+mod stop;
+
+pub use error::{Error, Result};
+pub use sample::{Draw, Sampling, TokenMask};
+pub use session::{Event, Overflow, Outcome, PROMPT_CHUNK, Request, Session, StopReason, Timings, Token};
