@@ -14,6 +14,7 @@ use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::pre_tokenizer::{PreTokenizer, shorten};
 use crate::source::VocabSource;
@@ -91,14 +92,17 @@ impl Bpe {
     }
 
     fn insert(&mut self, merge: Merge) {
-        if self.rank(merge.left, merge.right) != NONE {
-            return;
-        }
-        let rank = self.merges.len() as u32;
-        self.merges.push(merge);
         let (merges, seed) = (&self.merges, self.seed);
         let hash = |m: &Merge| pair_hash(seed, m.left, m.right);
-        self.index.insert_unique(hash(&merge), rank, |&rank| hash(&merges[rank as usize]));
+        let same = |&rank: &u32| {
+            let other = &merges[rank as usize];
+            (other.left, other.right) == (merge.left, merge.right)
+        };
+        let entry = self.index.entry(hash(&merge), same, |&rank| hash(&merges[rank as usize]));
+        if let Entry::Vacant(slot) = entry {
+            slot.insert(merges.len() as u32);
+            self.merges.push(merge);
+        }
     }
 
     /// The rank of a pair, [`NONE`] if it is no merge.

@@ -1,12 +1,13 @@
 //! The tokens: their texts, what each is for, and which of them end a generation.
 //!
 //! All texts lie in one string, so that 150,000 tokens cost about a megabyte, and are found through a
-//! table of ids that is keyed by text (std's keyed hash: a hostile vocabulary cannot make it slow).
+//! table of ids that is keyed by text (a hash with a random key: a hostile vocabulary cannot make it slow).
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::pre_tokenizer::shorten;
 use crate::source::{SpecialIds, TokenType, VocabSource};
@@ -88,7 +89,7 @@ pub(crate) struct Vocab {
     /// What the tokens are treated as: the types with llama.cpp's corrections.
     roles: Vec<TokenType>,
     index: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// Tokens that end a generation, ascending.
     end_ids: Vec<u32>,
 }
@@ -108,7 +109,7 @@ impl Vocab {
             types: source.types.clone(),
             roles: source.types.clone(),
             index: HashTable::with_capacity(size),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             end_ids: Vec::new(),
         };
         for (id, token) in source.tokens.iter().enumerate() {
@@ -116,16 +117,18 @@ impl Vocab {
                 t if t.is_empty() => Cow::Owned(format!("[EMPTY_{id}]")),
                 t => Cow::Borrowed(&**t),
             };
-            if let Some(first) = vocab.find(&token) {
-                let token = shorten(&token);
-                return Err(Error::Vocabulary(format!("tokens {first} and {id} are both `{token}`")));
-            }
+            let (text, ends, hasher) = (&vocab.text, &vocab.ends, &vocab.hasher);
+            let same = |&other: &u32| slice(text, ends, other as usize) == token;
+            let rehash = |&other: &u32| hasher.hash_one(slice(text, ends, other as usize));
+            match vocab.index.entry(hasher.hash_one(&*token), same, rehash) {
+                Entry::Occupied(first) => {
+                    let (first, token) = (first.get(), shorten(&token));
+                    return Err(Error::Vocabulary(format!("tokens {first} and {id} are both `{token}`")));
+                }
+                Entry::Vacant(slot) => slot.insert(id as u32),
+            };
             vocab.text.push_str(&token);
             vocab.ends.push(vocab.text.len() as u32);
-            let (text, ends, hasher) = (&vocab.text, &vocab.ends, &vocab.hasher);
-            vocab.index.insert_unique(hasher.hash_one(&*token), id as u32, |&id| {
-                hasher.hash_one(slice(text, ends, id as usize))
-            });
         }
         vocab.correct(&source.special, &source.end_ids);
         Ok(vocab)

@@ -128,26 +128,29 @@ fn write_number(value: &Value, out: &mut String) {
     }
 }
 
-/// A float as Python's `repr` has it: the shortest digits that lead back to it, with an exponent from
-/// 1e16 and below 1e-4.
+/// A float in JSON as Python writes it.
 fn write_float(number: f64, out: &mut String) {
+    out.push_str(&match number {
+        n if n.is_nan() => "NaN".to_owned(),
+        n if n.is_infinite() => if n > 0.0 { "Infinity" } else { "-Infinity" }.to_owned(),
+        n => python_float(n),
+    });
+}
+
+/// A finite float as Python's `repr` has it: the shortest digits that lead back to it, with an exponent
+/// from 1e16 and below 1e-4.
+pub(super) fn python_float(number: f64) -> String {
     let magnitude = number.abs();
-    let text = if number.is_nan() {
-        "NaN".to_owned()
-    } else if number.is_infinite() {
-        if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
-    } else if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
-        format!("{number:?}")
-    } else {
-        let text = format!("{number:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = match exponent.strip_prefix('-') {
-            Some(exponent) => ('-', exponent),
-            None => ('+', exponent),
-        };
-        format!("{digits}e{sign}{exponent:0>2}")
+    if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
     };
-    out.push_str(&text);
+    format!("{digits}e{sign}{exponent:0>2}")
 }
 
 fn write_string(text: &str, style: &Style, out: &mut String) {

@@ -11,11 +11,11 @@
 mod clock;
 mod generation;
 mod json;
+mod python;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|e| explain(&e))?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_recursion_limit(RECURSION);
-        environment.set_unknown_method_callback(unknown_method_callback);
+        python::install(&mut environment);
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<String, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
