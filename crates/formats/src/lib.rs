@@ -11,6 +11,7 @@ pub mod hf;
 mod mapping;
 mod weight;
 
+pub use atomic::AtomicFile;
 pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use hf::HfFolder;
