@@ -4,9 +4,11 @@
 //! planned buffers through the kernels, the tape executor ([`tape`]) on candle tensors with gradients.
 
 pub mod batch;
+pub mod convert;
 pub mod cpu;
 pub mod decoder;
 mod error;
+pub mod inspect;
 pub mod linear;
 pub mod load;
 pub mod names;

@@ -1,0 +1,239 @@
+//! A model as a Hugging Face folder: `config.json` and its companions, then the tensors.
+//!
+//! transformers 4 reads RoPE's base and the type of the weights under `rope_theta` and `torch_dtype`,
+//! transformers 5 under `rope_parameters` and `dtype`: both are written. From another folder the files are
+//! taken over.
+
+use std::path::Path;
+
+use porism_formats::hf::{HfTensor, HfWriter, MAX_SHARD_BYTES};
+use porism_formats::{Gguf, HfFolder};
+use porism_kernels::BlockType;
+use porism_text::{SpecialIds, TokenType, VocabSource};
+use serde_json::{Map, Value, json};
+
+use super::plan::Plan;
+use super::{Target, stream};
+use crate::decoder::DecoderConfig;
+use crate::site::{BlockSite, Site};
+use crate::source::ModelSource;
+use crate::{Error, Result};
+
+/// Writes the folder; gives the notes.
+pub(super) fn write(
+    source: &ModelSource,
+    config: &DecoderConfig,
+    plan: &Plan,
+    to: Target,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<String>> {
+    let files = match source {
+        ModelSource::Gguf(gguf) => described(gguf, source, config, plan)?,
+        ModelSource::Hf(folder) => taken_over(folder, plan, to)?,
+    };
+    let tensors: Vec<HfTensor> = plan
+        .items
+        .iter()
+        .map(|item| HfTensor { name: item.name.clone(), shape: item.shape(), block: item.block })
+        .collect();
+    let mut writer = HfWriter::create(out, &tensors, MAX_SHARD_BYTES)?;
+    for (name, bytes) in files {
+        writer.write_file(&name, &bytes)?;
+    }
+    stream(plan, progress, |name, bytes| writer.write(name, bytes))?;
+    writer.commit()?;
+    Ok(Vec::new())
+}
+
+/// A name and the bytes of a file.
+type File = (String, Vec<u8>);
+
+fn file(name: &str, value: &Value) -> Result<File> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Convert(format!("{name}: {e}")))?;
+    bytes.push(b'\n');
+    Ok((name.to_owned(), bytes))
+}
+
+/// The files of a model that comes from a GGUF file.
+fn described(gguf: &Gguf, source: &ModelSource, config: &DecoderConfig, plan: &Plan) -> Result<Vec<File>> {
+    let tokenizer = source.tokenizer()?;
+    let mut vocabulary = tokenizer.source()?;
+    if vocabulary.tokens.len() != config.vocab {
+        return Err(Error::Convert(format!(
+            "{}: {} tokens, but {} rows in the embedding table",
+            source.name(),
+            vocabulary.tokens.len(),
+            config.vocab,
+        )));
+    }
+    let ids = Ids::of(&vocabulary);
+    drop_padding(&mut vocabulary);
+    let mut tokenizer_config = vocabulary.to_tokenizer_config();
+    if let Some(object) = tokenizer_config.as_object_mut() {
+        object.insert("model_max_length".into(), json!(config.context));
+    }
+    let mut model = model_config(source, config, plan, &ids)?;
+    if let Some(name) = gguf.find_str("general.name")? {
+        model.insert("_name_or_path".into(), json!(name));
+    }
+    Ok(vec![
+        file("config.json", &Value::Object(model))?,
+        file("generation_config.json", &generation_config(&ids))?,
+        file("tokenizer.json", &vocabulary.to_tokenizer_json()?)?,
+        file("tokenizer_config.json", &tokenizer_config)?,
+    ])
+}
+
+/// The tokens that the configuration names.
+struct Ids {
+    bos: Option<u32>,
+    pad: Option<u32>,
+    /// All that end an answer, the EOS first.
+    ends: Vec<u32>,
+}
+
+impl Ids {
+    fn of(vocabulary: &VocabSource<'_>) -> Ids {
+        let SpecialIds { bos, eos, eot, eom, pad, .. } = vocabulary.special;
+        let mut ends = Vec::new();
+        for id in [eos, eot, eom].into_iter().flatten().chain(vocabulary.end_ids.iter().copied()) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        Ids { bos, pad, ends }
+    }
+
+    /// One id, a list of several, or null.
+    fn ends(&self) -> Value {
+        match self.ends[..] {
+            [] => Value::Null,
+            [one] => json!(one),
+            _ => json!(self.ends),
+        }
+    }
+}
+
+/// Removes the tokens at the end that only fill the embedding table up: `vocab_size` says how many rows
+/// there are.
+fn drop_padding(vocabulary: &mut VocabSource<'_>) {
+    let is_padding = |v: &VocabSource<'_>| {
+        let id = v.tokens.len() - 1;
+        let unnamed = v.special.named().all(|(_, named)| named as usize != id);
+        v.types[id] == TokenType::Unused && v.tokens[id] == format!("[PAD{id}]") && unnamed
+    };
+    while vocabulary.tokens.len() > 1 && is_padding(vocabulary) {
+        vocabulary.tokens.pop();
+        vocabulary.types.pop();
+    }
+}
+
+fn dtype(block: BlockType) -> &'static str {
+    match block {
+        BlockType::F16 => "float16",
+        BlockType::BF16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+/// The number that an f32 was written as before it was rounded (1e-5 and not 9.99999974e-6).
+fn decimal(value: f32) -> Value {
+    let shortest: f64 = value.to_string().parse().unwrap_or(f64::from(value));
+    json!(shortest)
+}
+
+fn model_config(source: &ModelSource, config: &DecoderConfig, plan: &Plan, ids: &Ids) -> Result<Map<String, Value>> {
+    use BlockSite::{AttentionOutput, Down, Gate, Key, Query, Up, Value as ValueSite};
+    let names = source.names()?;
+    let attention_bias = biases(plan, &[Query, Key, ValueSite, AttentionOutput], config.layers, "attention")?;
+    let mlp_bias = biases(plan, &[Gate, Up, Down], config.layers, "feed-forward")?;
+    let dtype = dtype(plan.main_type());
+    let theta = decimal(config.rope_theta);
+    let value = json!({
+        "architectures": [names.hf_class],
+        "attention_bias": attention_bias,
+        "attention_dropout": 0.0,
+        "bos_token_id": ids.bos,
+        "dtype": dtype,
+        "eos_token_id": ids.ends(),
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": config.width,
+        "initializer_range": 0.02,
+        "intermediate_size": config.ffn,
+        "max_position_embeddings": config.context,
+        "mlp_bias": mlp_bias,
+        "model_type": names.hf_model_type,
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "num_key_value_heads": config.kv_heads,
+        "pad_token_id": ids.pad,
+        "pretraining_tp": 1,
+        "rms_norm_eps": decimal(config.norm_eps),
+        "rope_parameters": { "rope_theta": theta, "rope_type": "default" },
+        "rope_theta": theta,
+        "tie_word_embeddings": config.tied_embeddings,
+        "torch_dtype": dtype,
+        "use_cache": true,
+        "vocab_size": config.vocab,
+    });
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// Whether these projections have biases; transformers has one switch for all of them.
+fn biases(plan: &Plan, sites: &[BlockSite], layers: usize, what: &str) -> Result<bool> {
+    let found = plan
+        .items
+        .iter()
+        .filter(|item| item.bias && matches!(item.site, Site::Block(_, site) if sites.contains(&site)))
+        .count();
+    match found {
+        0 => Ok(false),
+        all if all == sites.len() * layers => Ok(true),
+        some => Err(Error::Convert(format!(
+            "{some} of the {} {what} projections have a bias: transformers knows all or none",
+            sites.len() * layers
+        ))),
+    }
+}
+
+fn generation_config(ids: &Ids) -> Value {
+    json!({ "bos_token_id": ids.bos, "eos_token_id": ids.ends(), "pad_token_id": ids.pad })
+}
+
+/// Files beside the weights that belong to a model.
+const COMPANIONS: [&str; 5] = ["json", "jinja", "txt", "model", "md"];
+
+/// The files of another folder, with the new type of the weights.
+fn taken_over(folder: &HfFolder, plan: &Plan, to: Target) -> Result<Vec<File>> {
+    let mut config = folder.config()?.root().clone();
+    if to != Target::Keep {
+        let dtype = dtype(plan.main_type());
+        config.insert("dtype".into(), json!(dtype));
+        config.insert("torch_dtype".into(), json!(dtype));
+    }
+    let mut files = vec![file("config.json", &Value::Object(config))?];
+    let path = folder.path();
+    let unreadable = |e: std::io::Error| Error::Convert(format!("{} cannot be listed: {e}", path.display()));
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        // The links of a cache's folder lead to files.
+        if let (Ok(name), true) = (entry.file_name().into_string(), entry.path().is_file()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    for name in names {
+        let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        let companion = COMPANIONS.contains(&suffix) || name == "LICENSE" || name == "NOTICE";
+        if companion && name != "config.json" && !name.ends_with(".index.json") {
+            files.extend(folder.read(&name)?.map(|bytes| (name, bytes)));
+        }
+    }
+    Ok(files)
+}
