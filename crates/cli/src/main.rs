@@ -1,2 +1,64 @@
-//! The porism binary.
-fn main() {}
+//! The porism binary: flags in, words out.
+//!
+//! Each command is a file in `commands`; results go to stdout, everything else to stderr. Exit codes: 0 done,
+//! 1 failed, 2 wrong usage.
+
+// Nothing of a binary is reachable from outside; `pub` here means "for the other modules".
+#![allow(unreachable_pub)]
+
+mod commands;
+mod context;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{
+    models, pull, run,
+};
+use context::{Context, Usage, say};
+
+/// Run and measure open-weight language models on the machine you have.
+#[derive(Parser)]
+#[command(name = "porism", version, about, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  porism run \"Why is the sky blue?\"            answer with the default model, fetched on first use
+  porism run                                   chat in the terminal
+  porism inspect model.gguf                    what is in this file
+  porism convert model.gguf -o folder --to f32 GGUF to a Hugging Face folder
+  porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
+  porism bench                                 how fast this machine runs it
+
+A model is named by -m/--model everywhere: a path, a name of `porism models`, or a hub id
+(owner/repo[:quant|/file]). Without it the default model is used.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(Box<run::RunArgs>),
+    Pull(pull::PullArgs),
+    Models(models::ModelsArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = Context::from_environment().and_then(|context| match cli.command {
+        Command::Run(args) => run::run(*args, &context),
+        Command::Pull(args) => pull::run(args, &context),
+        Command::Models(args) => models::run(args, &context),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has seen enough.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}

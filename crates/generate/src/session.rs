@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use porism_models::cpu::{CpuExecutor, CpuState, KvType};
+use porism_models::cpu::{Activations, CpuExecutor, CpuState, KvType};
 use porism_models::steps::top_k;
 use porism_models::{Batch, Decoder, HeadRequest, Mark, SequenceState};
 use porism_text::{Tokenizer, Utf8Stream};
@@ -191,6 +191,11 @@ impl<'a> Session<'a> {
     ) -> Session<'a> {
         let states = [CpuState::new(&decoder.config, kv)];
         Session { decoder, tokenizer, steps, states, cached: Vec::new(), context }
+    }
+
+    /// The mode that the session runs in.
+    pub fn activations(&self) -> Activations {
+        self.steps.activations()
     }
 
     /// Tokens that the cache holds.

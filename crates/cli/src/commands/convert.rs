@@ -1,0 +1,119 @@
+//! `porism convert`: a GGUF file to a Hugging Face folder, and back.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use porism_hub::Progress;
+use porism_models::convert::{OutputFormat, Report, Target, convert};
+
+use super::figures;
+use crate::context::{Context, say, usage};
+use crate::progress::Bar;
+
+/// GGUF to a Hugging Face folder, and back
+#[derive(Args)]
+#[command(after_help = "Examples:
+  porism convert model.Q4_1.gguf -o model-f32 --to f32     a folder that transformers loads
+  porism convert model-f32 -o model.gguf --to f16          a file that llama.cpp loads
+  porism convert model.Q4_1.gguf -o model.F16.gguf --to f16
+
+f32 is exact. f16 and bf16 round; f16 is refused where a weight is too large for it. Nothing that exists is
+replaced, and the output appears under its name when it is complete.")]
+pub struct ConvertArgs {
+    /// The model: a GGUF file, a Hugging Face folder, a name or a hub id
+    #[arg(value_name = "IN")]
+    input: String,
+    /// Where to write: a name that ends in .gguf gives a GGUF file, any other a Hugging Face folder
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// What to store the weights as
+    #[arg(long, value_enum, default_value_t = To::Keep)]
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum To {
+    /// Single precision
+    F32,
+    /// Half precision
+    F16,
+    /// bfloat16
+    Bf16,
+    /// As they are (a folder can keep only F32, F16 and BF16)
+    Keep,
+}
+
+impl From<To> for Target {
+    fn from(to: To) -> Target {
+        match to {
+            To::F32 => Target::F32,
+            To::F16 => Target::F16,
+            To::Bf16 => Target::BF16,
+            To::Keep => Target::Keep,
+        }
+    }
+}
+
+pub fn run(args: ConvertArgs, context: &Context) -> Result<()> {
+    if args.input.ends_with(".safetensors") {
+        return usage(format!("{}: give the folder that it is in, with its config.json and tokenizer", args.input));
+    }
+    // Before anything is fetched.
+    OutputFormat::of(&args.output)?;
+    let (_, source) = context.open(Some(&args.input))?;
+    let mut bar = Bar::new();
+    let mut started = false;
+    let report = convert(&source, &args.output, args.to.into(), &mut |done, total| {
+        if !std::mem::replace(&mut started, true) {
+            bar.start("converting", Some(total));
+        }
+        bar.at(done);
+    });
+    bar.finish();
+    for line in words(&report?, &args.output) {
+        say(&line);
+    }
+    Ok(())
+}
+
+fn words(report: &Report, out: &Path) -> Vec<String> {
+    let format = match report.format {
+        OutputFormat::Gguf => "GGUF file",
+        OutputFormat::HuggingFace => "Hugging Face folder",
+    };
+    let types: Vec<String> = report.types.iter().map(|(block, tensors)| format!("{tensors} {block}")).collect();
+    let wrote = format!(
+        "wrote {}: {format}, {} weights in {} tensors ({}), {}",
+        out.display(),
+        figures::count(report.parameters),
+        report.tensors,
+        types.join(", "),
+        figures::bytes(report.bytes),
+    );
+    std::iter::once(wrote).chain(report.notes.iter().map(|note| format!("note: {note}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_one_line_and_the_notes() {
+        let report = Report {
+            format: OutputFormat::Gguf,
+            tensors: 272,
+            parameters: 134_515_008,
+            bytes: 269_166_528,
+            types: vec![(porism_kernels::BlockType::F16, 211), (porism_kernels::BlockType::F32, 61)],
+            notes: vec!["something is lost".into()],
+        };
+        assert_eq!(
+            words(&report, Path::new("a.gguf")),
+            [
+                "wrote a.gguf: GGUF file, 134.5 M weights in 272 tensors (211 F16, 61 F32), 269.2 MB",
+                "note: something is lost"
+            ]
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! `porism measure`: how well a model predicts a text.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use porism_hub::Progress as _;
+use porism_measure::perplexity::{DecoderScorer, Perplexity, Protocol, TokenizedText, score};
+use porism_models::cpu::{Activations, CpuExecutor};
+
+use super::words::{ActivationsArg, KvArg, kv_type, positive, thread_count};
+use crate::context::{Context, say, threads, usage};
+use crate::output;
+use crate::progress::Bar;
+
+/// Measure a model
+#[derive(Args)]
+pub struct MeasureArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Perplexity(PerplexityArgs),
+}
+
+/// How well a model predicts a text: the exponential of the mean negative log-likelihood of its tokens
+///
+/// The text is tokenized once, as plain text. Protocol llama.cpp gives what llama-perplexity gives for the same
+/// file: chunks of 512 tokens, of which the last 255 are scored. Protocol sliding scores every token but the first
+/// once, in windows of 1024 tokens that move by 512. The standard error takes the tokens as independent.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  porism measure perplexity wiki.test.raw
+  porism measure perplexity wiki.test.raw --chunks 8 --activations int8
+  porism measure perplexity notes.txt --protocol sliding --context 2048 --stride 1024 --json
+      {perplexity, standard_error, tokens, protocol, context, stride, chunks, bits_per_byte, bytes,
+       uncovered_bytes, activations, kv_type}")]
+struct PerplexityArgs {
+    /// The text, in UTF-8
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Which tokens are scored, and what the model sees before them
+    #[arg(long, value_enum, default_value_t = ProtocolArg::LlamaCpp)]
+    protocol: ProtocolArg,
+    /// Tokens that the model sees at a time [default: 512, or 1024 with sliding]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    context: Option<usize>,
+    /// Tokens that a sliding window moves by [default: 512]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    stride: Option<usize>,
+    /// Score the first N chunks or windows only
+    #[arg(long, value_name = "N", value_parser = positive)]
+    chunks: Option<usize>,
+    /// What the inputs of quantized weights are rounded to
+    #[arg(long, value_enum, default_value_t = ActivationsArg::F32)]
+    activations: ActivationsArg,
+    /// How the cache keeps keys and values [default: f32, or f16 with --activations int8]
+    #[arg(long, value_enum)]
+    kv_type: Option<KvArg>,
+    /// Threads [default: usable cores]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
+    threads: Option<usize>,
+    /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProtocolArg {
+    /// Chunks of 512 tokens, the second half of each is scored
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+    /// Overlapping windows, each token is scored once
+    Sliding,
+}
+
+pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
+    match args.what {
+        What::Perplexity(args) => perplexity(&args, context),
+    }
+}
+
+fn protocol(args: &PerplexityArgs) -> Result<Protocol> {
+    let protocol = match (args.protocol, args.context, args.stride) {
+        (ProtocolArg::LlamaCpp, _, Some(_)) => return usage("--stride goes with --protocol sliding only"),
+        (ProtocolArg::LlamaCpp, context, None) => {
+            Protocol::LlamaCpp { context: context.unwrap_or(Protocol::LLAMA_CPP.context()) }
+        }
+        (ProtocolArg::Sliding, context, stride) => Protocol::Sliding {
+            context: context.unwrap_or(Protocol::SLIDING.context()),
+            stride: stride.or(Protocol::SLIDING.stride()).unwrap_or(1),
+        },
+    };
+    protocol.check().or_else(|error| usage(format!("--context, --stride: {error}")))?;
+    Ok(protocol)
+}
+
+fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
+    let protocol = protocol(args)?;
+    let file = args.file.display();
+    let text = std::fs::read(&args.file).with_context(|| format!("cannot read the text from {file}"))?;
+    let loaded = context.load(args.model.as_deref())?;
+    let text = TokenizedText::new(&loaded.tokenizer, &text, protocol).with_context(|| file.to_string())?;
+    if text.uncovered_bytes > 0 {
+        say(&format!("note: {} bytes of {file} have no token in this vocabulary", text.uncovered_bytes));
+    }
+    let trained = loaded.decoder.config.context;
+    if protocol.context() > trained {
+        let asked = protocol.context();
+        say(&format!("note: the model was trained for a context of {trained} tokens, --context {asked} goes beyond"));
+    }
+    let activations = Activations::from(args.activations);
+    let kv = kv_type(args.kv_type, activations);
+    let (pool, isa) = threads(args.threads);
+    let mut scorer = DecoderScorer::new(&loaded.decoder, CpuExecutor::new(pool, isa, activations), kv);
+
+    let mut bar = Bar::items();
+    let mut begun = false;
+    let sums = score(&mut scorer, &text, protocol, args.chunks, &mut |progress| {
+        if !begun {
+            bar.start("chunks", Some(progress.chunks as u64));
+            begun = true;
+        }
+        bar.note(&format!("perplexity {:.4}", progress.perplexity));
+        bar.at(progress.chunk as u64);
+    });
+    bar.finish();
+    let report = sums.with_context(|| file.to_string())?.report(&text, protocol, activations, kv);
+    if args.json {
+        return output::json(&report);
+    }
+    for line in words(&report) {
+        output::line(&line)?;
+    }
+    Ok(())
+}
+
+fn words(r: &Perplexity) -> [String; 3] {
+    let (chunks, context) = (r.chunks, r.context);
+    let cut = match r.stride {
+        Some(stride) => format!("{chunks} windows of {context} tokens, stride {stride}"),
+        None => format!("{chunks} chunks of {context} tokens"),
+    };
+    [
+        format!("perplexity {:.4} +/- {:.4}", r.perplexity, r.standard_error),
+        format!("bits per byte {:.4}", r.bits_per_byte),
+        format!(
+            "protocol {}: {cut}, {} tokens scored ({} bytes); {} activations, {} cache",
+            r.protocol,
+            r.tokens,
+            r.bytes,
+            r.activations.name(),
+            r.kv_type.name()
+        ),
+    ]
+}

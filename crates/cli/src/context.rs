@@ -1,0 +1,104 @@
+//! What every command needs: where models are, how to fetch them, how to talk to the person.
+
+use std::env::var_os;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use porism_hub::{CacheDir, Network, Proxy, Resolved};
+use porism_kernels::{Isa, Pool, pool};
+use porism_models::{Decoder, ModelSource, load_decoder};
+use porism_text::Tokenizer;
+
+use crate::progress::Bar;
+
+/// The environment, read once.
+pub struct Context {
+    pub cache: CacheDir,
+    pub network: Network,
+}
+
+/// A model that is ready to run.
+pub struct Loaded {
+    pub path: PathBuf,
+    pub decoder: Decoder,
+    pub tokenizer: Tokenizer,
+}
+
+impl Context {
+    pub fn from_environment() -> Result<Context> {
+        let cache = CacheDir::resolve(var_os("PORISM_HOME"), var_os("XDG_CACHE_HOME"), var_os("HOME"))?;
+        let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let defaults = Network::default();
+        let network = Network {
+            endpoint: text("HF_ENDPOINT").unwrap_or(defaults.endpoint.clone()),
+            token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")),
+            offline: text("HF_HUB_OFFLINE").is_some_and(|v| v != "0"),
+            proxy: Proxy::try_from_env(),
+            ..defaults
+        };
+        Ok(Context { cache, network })
+    }
+
+    /// The path of a model: a path, a name of the catalogue or a hub id; `None` means the default model.
+    /// Fetches it first if it has to, after saying what.
+    pub fn model_path(&self, model: Option<&str>) -> Result<PathBuf> {
+        let name = model.unwrap_or(porism_hub::default_model().name);
+        match porism_hub::resolve(name, &self.cache, &self.network)? {
+            Resolved::Present(path) => Ok(path),
+            Resolved::Fetch(plan) => {
+                say(&format!("fetching {plan}"));
+                Ok(porism_hub::pull(&plan, &self.network, &mut Bar::new())?)
+            }
+        }
+    }
+
+    /// Opens a model without loading its weights.
+    pub fn open(&self, model: Option<&str>) -> Result<(PathBuf, ModelSource)> {
+        let path = self.model_path(model)?;
+        let source = ModelSource::open(&path)?;
+        Ok((path, source))
+    }
+
+    /// Opens a model with its tokenizer.
+    pub fn load(&self, model: Option<&str>) -> Result<Loaded> {
+        let (path, source) = self.open(model)?;
+        let decoder = load_decoder(&source)?;
+        let tokenizer = source.tokenizer().with_context(|| format!("{}: no usable tokenizer", path.display()))?;
+        Ok(Loaded { path, decoder, tokenizer })
+    }
+}
+
+/// A mistake in how the program was called: exit code 2.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error that says how the program should have been called.
+pub fn usage<T>(words: impl Into<String>) -> Result<T> {
+    Err(Usage(words.into()).into())
+}
+
+/// A pool of the given number of threads, by default one for each usable core.
+pub fn threads(wanted: Option<usize>) -> (Arc<Pool>, Isa) {
+    (Arc::new(Pool::new(wanted.unwrap_or_else(pool::usable_cores))), Isa::detect())
+}
+
+/// A line for the person, on stderr.
+#[allow(clippy::print_stderr)] // the one place that talks
+pub fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Whether stderr is a terminal that a person looks at.
+pub fn person_watches() -> bool {
+    std::io::stderr().is_terminal()
+}
