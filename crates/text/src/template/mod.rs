@@ -8,10 +8,11 @@
 //! A template comes with a model from anywhere: it cannot read files, and work, memory and recursion are
 //! bounded, so that a hostile one ends with an error.
 
+mod bounded;
 mod clock;
-mod generation;
 mod json;
 mod python;
+mod rewrite;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -19,6 +20,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 use serde_json::Value;
 
+use bounded::Bounds;
 pub use clock::LocalTime;
 
 use crate::{Error, Message, Result, Tokenizer};
@@ -27,6 +29,9 @@ use crate::{Error, Message, Result, Tokenizer};
 const MAX_SOURCE: usize = 1 << 20;
 /// Steps, and 64-byte pieces of data, that a rendering may take beside what its input's size allows.
 const FUEL: u64 = 500_000;
+/// Parts and bytes that one of its values may have beside what its input's size allows.
+const MAX_PARTS: usize = 30_000;
+const MAX_BYTES: usize = 1 << 20;
 /// Nesting of blocks, calls and macros.
 const RECURSION: usize = 200;
 /// The name that the engine knows the template by.
@@ -72,7 +77,8 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> std::result::Result<String, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        let source = generation::without_generation_tags(source).into_owned();
+        let source =
+            rewrite::rewrite(source).map_err(|(line, message)| Error::Template { line: Some(line), message })?;
         environment.add_template_owned(NAME, source).map_err(|e| explain(&e))?;
         Ok(ChatTemplate { environment, bos: bos.to_owned(), eos: eos.to_owned(), time: None })
     }
@@ -113,6 +119,8 @@ impl ChatTemplate {
         let mut environment = self.environment.clone();
         // A template may go over its input some dozens of times.
         environment.set_fuel(Some(FUEL.saturating_add(size as u64)));
+        let bounds = Bounds { parts: MAX_PARTS.saturating_add(size), bytes: MAX_BYTES.saturating_add(8 * size) };
+        bounded::install(&mut environment, bounds);
         let time = self.time.unwrap_or_else(LocalTime::now_utc);
         environment.add_function("strftime_now", move |format: String| {
             time.format(&format).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e))

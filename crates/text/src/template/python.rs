@@ -10,6 +10,9 @@ use super::json::python_float;
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(print);
+    // These are the engine's own; jinja2 has none of them.
+    ["chain", "zip", "lines", "split", "bool"].iter().for_each(|name| environment.remove_filter(name));
+    environment.remove_global("debug");
     // In jinja2 None cannot be iterated over, a mapping and a string are sequences, and True is a number.
     environment.add_test("iterable", |v: &Value| is_collection(v) || v.kind() == ValueKind::Iterable);
     environment.add_test("sequence", |v: &Value| is_collection(v));
@@ -40,6 +43,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
         "title" => {
             let () = from_args(args)?;
             Ok(Value::from(title(text)))
+        }
+        // A width or precision makes the engine allocate before it asks whether it may.
+        "format" if text.split(|c: char| !c.is_ascii_digit()).any(|number| number.len() > 3) => {
+            Err(invalid("format: a width or precision above 999"))
         }
         "swapcase" => {
             let () = from_args(args)?;
