@@ -13,6 +13,9 @@ pub enum Error {
     /// The tape failed.
     #[error("the tape executor failed: {0}")]
     Candle(#[from] candle_core::Error),
+    /// A step of the tape was given what does not fit.
+    #[error("the tape executor failed: {0}")]
+    Ops(#[from] porism_ops::Error),
     /// The file holds a model that this build does not know.
     #[error("{file}: unknown architecture \"{name}\"; this build knows: {known}")]
     UnknownArchitecture {

@@ -1,1 +1,259 @@
 //! The tape executor: the steps on candle tensors, differentiable.
+//!
+//! Every step is an operation of `porism_ops` over the same kernels as the CPU executor's, in exact f32.
+//! A weight is frozen and captured by its operation, unless [`Parameters`] names it. Coarse steps keep
+//! their default bodies, so each gradient comes from a fine step. [`loss_gradients`] runs a model and its
+//! backward pass block by block.
+
+mod deltas;
+mod gradients;
+mod parameters;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use porism_formats::Weight;
+use porism_kernels::activation::Activation;
+use porism_kernels::attention::dense::Dense;
+use porism_kernels::rope::RopeTable;
+use porism_ops::OpContext;
+
+use crate::batch::{Batch, Input};
+use crate::linear::Linear;
+use crate::observe::Probe;
+use crate::site::{ProbeGroup, Site, SlotSite};
+use crate::steps::{AttentionSpec, Embedding, Norm, Rope, Steps};
+use crate::{Error, Result};
+
+pub use gradients::{BlockMemory, loss_gradients};
+pub use parameters::{DeltaPart, Parameter, Parameters};
+pub use state::TapeState;
+
+/// A differentiable module on a branch, before the branch is added to the residual: bottleneck adapters.
+pub trait TapeSlot: Send {
+    /// The changed branch of x `[rows, width]`; the batch says whose the rows are.
+    fn apply(&mut self, context: &OpContext, x: &Tensor, batch: &Batch) -> Result<Tensor>;
+}
+
+/// The tape executor.
+pub struct TapeExecutor {
+    context: OpContext,
+    parameters: Parameters,
+    rope: Vec<CachedRope>,
+    probe: Option<Box<dyn Probe>>,
+    slots: HashMap<SlotSite, Box<dyn TapeSlot>>,
+}
+
+/// Sines and cosines of the last batch, which all layers share.
+struct CachedRope {
+    frequencies: Arc<[f32]>,
+    positions: Vec<u32>,
+    table: Arc<RopeTable>,
+}
+
+impl TapeExecutor {
+    /// An executor that trains the given parameters; with none of them it only computes.
+    pub fn new(context: OpContext, parameters: Parameters) -> TapeExecutor {
+        TapeExecutor { context, parameters, rope: Vec::new(), probe: None, slots: HashMap::new() }
+    }
+
+    /// What the operations run on.
+    pub fn context(&self) -> &OpContext {
+        &self.context
+    }
+
+    /// What is trained.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Hangs in an observer of projection inputs; returns the one before.
+    pub fn set_probe(&mut self, probe: Option<Box<dyn Probe>>) -> Option<Box<dyn Probe>> {
+        std::mem::replace(&mut self.probe, probe)
+    }
+
+    /// Inserts a module; returns the one before.
+    pub fn set_slot(&mut self, site: SlotSite, module: Option<Box<dyn TapeSlot>>) -> Option<Box<dyn TapeSlot>> {
+        match module {
+            Some(module) => self.slots.insert(site, module),
+            None => self.slots.remove(&site),
+        }
+    }
+
+    fn trained(&self, site: Site) -> Option<&Tensor> {
+        self.parameters.get(Parameter::Weight(site)).map(|var| var.as_tensor())
+    }
+
+    /// `x W^T` without deltas.
+    fn base(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
+        Ok(match self.trained(linear.site) {
+            Some(w) => porism_ops::linear(&self.context, x, w)?,
+            None => porism_ops::frozen_linear(&self.context, x, &linear.weight)?,
+        })
+    }
+}
+
+impl std::fmt::Debug for TapeExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TapeExecutor({:?}, {} parameters)", self.context.pool, self.parameters.len())
+    }
+}
+
+/// A weight of one row as a constant tensor `[1, len]`.
+fn row(weight: &Weight) -> Result<Tensor> {
+    Ok(Tensor::from_vec(weight.to_f32(), (1, weight.len()), &Device::Cpu)?)
+}
+
+/// Refuses targets that do not fit n rows of a vocabulary.
+fn check_targets(x: &Tensor, targets: &[u32]) -> Result<()> {
+    let (rows, vocab) = x.dims2()?;
+    if targets.len() != rows {
+        return Err(Error::Batch(format!("{} targets for {rows} rows", targets.len())));
+    }
+    match targets.iter().find(|&&t| t as usize >= vocab) {
+        Some(&id) => Err(Error::TokenRange { id, vocab }),
+        None => Ok(()),
+    }
+}
+
+impl Steps for TapeExecutor {
+    type Rows = Tensor;
+    type State = TapeState;
+
+    fn shape(&self, x: &Tensor) -> (usize, usize) {
+        // Every tensor of this executor has two dimensions.
+        let dims = x.dims();
+        (dims.first().copied().unwrap_or(0), dims.get(1).copied().unwrap_or(0))
+    }
+
+    fn to_vec(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.flatten_all()?.to_vec1()?)
+    }
+
+    fn embed(&mut self, table: &Embedding, input: &Input) -> Result<Tensor> {
+        let (vocab, width) = (table.weight.rows(), table.weight.cols());
+        match input {
+            Input::Ids(ids) => {
+                if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
+                    return Err(Error::TokenRange { id, vocab });
+                }
+                Ok(match self.trained(table.site) {
+                    Some(w) => porism_ops::select_rows(&self.context, w, ids)?,
+                    None => porism_ops::embed_frozen(&self.context, &table.weight, ids)?,
+                })
+            }
+            Input::Rows { values, width: given } => {
+                if *given != width || !values.len().is_multiple_of(width) {
+                    return Err(Error::Batch(format!("rows of {given} numbers for a model of width {width}")));
+                }
+                Ok(Tensor::from_slice(values, (values.len() / width, width), &Device::Cpu)?)
+            }
+        }
+    }
+
+    fn norm(&mut self, norm: &Norm, x: &Tensor) -> Result<Tensor> {
+        Ok(match self.trained(norm.site) {
+            Some(w) => porism_ops::rms_norm(&self.context, x, w, norm.eps)?,
+            None => porism_ops::rms_norm_frozen(&self.context, x, &norm.weight, norm.eps)?,
+        })
+    }
+
+    fn linear(&mut self, linear: &Linear, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let x = deltas::scale_input(&self.context, &self.parameters, linear, x, batch)?;
+        let y = self.base(linear, &x)?;
+        deltas::apply(&self.context, &self.parameters, linear, &x, y, batch)
+    }
+
+    fn rope(&mut self, rope: &Rope, x: Tensor, head_dim: usize, batch: &Batch) -> Result<Tensor> {
+        let fits =
+            |c: &CachedRope| Arc::ptr_eq(&c.frequencies, &rope.inverse_frequencies) && c.positions == batch.positions;
+        let table = match self.rope.iter().find(|c| fits(c)) {
+            Some(cached) => cached.table.clone(),
+            None => {
+                let table = Arc::new(RopeTable::new(&batch.positions, &rope.inverse_frequencies));
+                self.rope.retain(|c| !Arc::ptr_eq(&c.frequencies, &rope.inverse_frequencies));
+                self.rope.push(CachedRope {
+                    frequencies: rope.inverse_frequencies.clone(),
+                    positions: batch.positions.clone(),
+                    table: table.clone(),
+                });
+                table
+            }
+        };
+        Ok(porism_ops::rope(&self.context, &x, rope.layout, &table, head_dim)?)
+    }
+
+    fn attend(
+        &mut self,
+        spec: &AttentionSpec,
+        layer: usize,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        batch: &Batch,
+        states: &mut [TapeState],
+    ) -> Result<Tensor> {
+        let (k, v, spans) = state::append(spec.mask, layer, k, v, batch, states)?;
+        let dense = Dense {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            scale: spec.scale,
+            softcap: spec.softcap,
+        };
+        Ok(porism_ops::attention(&self.context, &dense, &spans, &q, &k, &v)?)
+    }
+
+    fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
+        Ok(a.add(&b)?)
+    }
+
+    fn act_mul(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor> {
+        Ok(porism_ops::act_mul(&self.context, activation, &gate, &up)?)
+    }
+
+    fn select_rows(&mut self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let (tokens, _) = x.dims2()?;
+        if let Some(row) = rows.iter().find(|&&row| row >= tokens) {
+            return Err(Error::Batch(format!("row {row} of {tokens}")));
+        }
+        if rows.len() == tokens && rows.iter().enumerate().all(|(i, &row)| i == row) {
+            return Ok(x.clone());
+        }
+        let ids: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        Ok(porism_ops::select_rows(&self.context, x, &ids)?)
+    }
+
+    fn log_softmax(&mut self, x: Tensor) -> Result<Tensor> {
+        Ok(porism_ops::log_softmax(&self.context, &x)?)
+    }
+
+    fn gather(&mut self, x: &Tensor, columns: &[u32]) -> Result<Tensor> {
+        check_targets(x, columns)?;
+        Ok(porism_ops::gather(x, columns)?)
+    }
+
+    fn cross_entropy(&mut self, logits: Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
+        check_targets(&logits, targets)?;
+        Ok(porism_ops::cross_entropy(&self.context, &logits, targets, weights)?)
+    }
+
+    fn kl(&mut self, logits: Tensor, teacher_log_probs: &[f32]) -> Result<Tensor> {
+        Ok(porism_ops::kl(&self.context, &logits, teacher_log_probs)?)
+    }
+
+    fn slot(&mut self, site: SlotSite, x: Tensor, batch: &Batch) -> Result<Tensor> {
+        match self.slots.get_mut(&site) {
+            Some(module) => module.apply(&self.context, &x, batch),
+            None => Ok(x),
+        }
+    }
+
+    fn probe(&mut self, group: ProbeGroup, x: &Tensor) -> Result<()> {
+        let Some(probe) = &mut self.probe else { return Ok(()) };
+        let (_, width) = x.dims2()?;
+        probe.see(group, &x.flatten_all()?.to_vec1::<f32>()?, width)
+    }
+}

@@ -1,0 +1,156 @@
+//! A loss and its gradients, block by block.
+//!
+//! Each block has a tape of its own: it starts at a fresh leaf and ends at the block's result, and its
+//! backward is that of `sum(result * gradient from above)`. So no graph is deeper than a block, and one whose
+//! graph is not kept runs again when its turn comes (Chen et al. 2016, "Training deep nets with sublinear
+//! memory cost"). The head takes its rows a few at a time, since their logits are the largest thing there is.
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use porism_ops::{inner_product, kl, log_prob_of};
+
+use super::{TapeExecutor, TapeState, check_targets};
+use crate::batch::Batch;
+use crate::decoder::Decoder;
+use crate::steps::HeadRequest;
+use crate::{Error, Result};
+
+/// What is held of a block between its forward and its backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockMemory {
+    /// Everything on its tape.
+    Keep,
+    /// Its input only; the block runs a second time.
+    Recompute,
+}
+
+/// Rows of logits that exist at a time.
+const HEAD_ROWS: usize = 128;
+
+/// The loss of a request (cross-entropy or KL) and the gradients of everything trained that took part:
+/// [`super::Parameters`], seeds, tensors of slots. Look a tensor's gradient up by the tensor.
+///
+/// `states` are where the sequences stand before the batch; they are not changed.
+pub fn loss_gradients(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    request: HeadRequest<'_>,
+    memory: impl Fn(usize) -> BlockMemory,
+) -> Result<(f32, GradStore)> {
+    batch.check(states.len())?;
+    let embedded = decoder.embed(steps, &batch.input)?;
+    let mut passed = Vec::with_capacity(decoder.blocks.len());
+    let mut x = embedded.detach();
+    for i in 0..decoder.blocks.len() {
+        // The first block's input needs a gradient only if something is trained below it.
+        let input = if i > 0 || embedded.track_op() { Var::from_tensor(&x)?.into_inner() } else { x };
+        let y = decoder.block(i, steps, input.clone(), batch, &mut states.to_vec())?;
+        x = y.detach();
+        passed.push((input, (memory(i) == BlockMemory::Keep).then_some(y)));
+    }
+
+    let input = Var::from_tensor(&x)?.into_inner();
+    let (loss, mut total) = head(decoder, steps, batch, &input, request)?;
+    let above = gradient(&mut total, &input)?;
+    // An observer has seen every activation once; a second run of a block is not news.
+    let probe = steps.set_probe(None);
+    let above = down(decoder, steps, batch, states, passed, above, &mut total);
+    steps.set_probe(probe);
+    if embedded.track_op() {
+        total.extend(inner_product(&embedded, &above?)?.backward()?)?;
+    } else {
+        above?;
+    }
+    Ok((loss, total))
+}
+
+/// The backward passes of the blocks, last to first; gives the gradient of the first one's input.
+fn down(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    passed: Vec<(Tensor, Option<Tensor>)>,
+    mut above: Tensor,
+    total: &mut GradStore,
+) -> Result<Tensor> {
+    for (i, (input, kept)) in passed.into_iter().enumerate().rev() {
+        let y = match kept {
+            Some(y) => y,
+            None => decoder.block(i, steps, input.clone(), batch, &mut states.to_vec())?,
+        };
+        if !y.track_op() {
+            break;
+        }
+        let mut part = inner_product(&y, &above)?.backward()?;
+        if input.is_variable() {
+            above = gradient(&mut part, &input)?;
+        }
+        total.extend(part)?;
+    }
+    Ok(above)
+}
+
+fn gradient(store: &mut GradStore, of: &Tensor) -> Result<Tensor> {
+    store.remove(of).ok_or_else(|| Error::Batch("a block's input has no gradient".into()))
+}
+
+/// The loss of the wanted rows of x, and its gradients.
+fn head(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    x: &Tensor,
+    request: HeadRequest<'_>,
+) -> Result<(f32, GradStore)> {
+    let context = steps.context().clone();
+    let n = batch.wanted.len();
+    let vocab = decoder.head.linear.out_features();
+    // How much of the whole each row is.
+    let share: Vec<f32> = match request {
+        HeadRequest::CrossEntropy { targets, weights } if targets.len() == n && weights.len() == n => {
+            let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+            if !total.is_finite() || total == 0.0 {
+                return Err(Error::Batch(format!("the weights of {n} rows sum to {total}: there is nothing to learn")));
+            }
+            weights.iter().map(|&w| (f64::from(w) / total) as f32).collect()
+        }
+        HeadRequest::KlTo { log_probs } if log_probs.len() == n * vocab => vec![1.0 / n as f32; n],
+        HeadRequest::CrossEntropy { .. } | HeadRequest::KlTo { .. } => {
+            return Err(Error::Batch(format!("the targets do not fit the {n} wanted rows")));
+        }
+        _ => return Err(Error::Batch("only cross-entropy and KL are losses".into())),
+    };
+    // Rows that count for nothing, a prompt's for example, need no logits.
+    let counted: Vec<usize> = (0..n).filter(|&row| share[row] != 0.0).collect();
+    let (mut loss, mut gradients): (f64, Option<GradStore>) = (0.0, None);
+    for rows in counted.chunks(HEAD_ROWS) {
+        let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };
+        let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;
+        let value = match request {
+            HeadRequest::CrossEntropy { targets, .. } => {
+                let targets: Vec<u32> = rows.iter().map(|&row| targets[row]).collect();
+                check_targets(&logits, &targets)?;
+                let share: Vec<f32> = rows.iter().map(|&row| -share[row]).collect();
+                let share = Tensor::from_vec(share, (rows.len(), 1), &Device::Cpu)?;
+                inner_product(&log_prob_of(&context, &logits, &targets)?, &share)?
+            }
+            HeadRequest::KlTo { log_probs } => {
+                let log_probs: Vec<f32> =
+                    rows.iter().flat_map(|&row| &log_probs[row * vocab..(row + 1) * vocab]).copied().collect();
+                kl(&context, &logits, &log_probs)?.affine(rows.len() as f64 / n as f64, 0.0)?
+            }
+            _ => return Err(Error::Batch("only cross-entropy and KL are losses".into())),
+        };
+        loss += f64::from(value.get(0)?.get(0)?.to_scalar::<f32>()?);
+        let found = value.backward()?;
+        match &mut gradients {
+            Some(all) => all.extend(found)?,
+            none => *none = Some(found),
+        }
+    }
+    let gradients = gradients.ok_or_else(|| Error::Batch("no row is wanted".into()))?;
+    Ok((loss as f32, gradients))
+}

@@ -1,0 +1,145 @@
+//! What is trained: tensors that stand in for weights of a model while it runs on the tape.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Var};
+use porism_formats::Weight;
+
+use crate::decoder::Decoder;
+use crate::linear::{AdapterId, Delta, DeltaKind, Linear};
+use crate::site::Site;
+use crate::{Error, Result};
+
+/// The name of something that is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Parameter {
+    /// A whole weight of the model: a table, a norm (as one row) or a projection's base.
+    Weight(Site),
+    /// A part of delta `index` of the projection at a site.
+    Delta {
+        /// The projection.
+        site: Site,
+        /// Which of its deltas.
+        index: usize,
+        /// Which tensor of the delta.
+        part: DeltaPart,
+    },
+}
+
+/// A tensor of a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeltaPart {
+    /// The low-rank A, `[rank, in]`.
+    A,
+    /// The low-rank B, `[out, rank]`.
+    B,
+    /// The one row of a scale or bias.
+    Row,
+}
+
+/// The trained tensors of a model, by name, in one order for every run.
+///
+/// Where a model's head is its embedding table, both are one parameter, named by the table's site.
+#[derive(Debug, Default)]
+pub struct Parameters {
+    vars: BTreeMap<Parameter, Var>,
+    head_is_table: bool,
+}
+
+impl Parameters {
+    /// Nothing is trained.
+    pub fn none() -> Parameters {
+        Parameters::default()
+    }
+
+    /// Everything is trained: every weight and every delta that belongs to no adapter.
+    pub fn full(decoder: &Decoder) -> Result<Parameters> {
+        let mut parameters = Parameters { head_is_table: decoder.config.tied_embeddings, ..Parameters::default() };
+        parameters.train(decoder.embedding.site, &decoder.embedding.weight)?;
+        for block in &decoder.blocks {
+            parameters.train(block.attention.norm.site, &block.attention.norm.weight)?;
+            parameters.train(block.ffn.norm.site, &block.ffn.norm.weight)?;
+        }
+        parameters.train(decoder.head.norm.site, &decoder.head.norm.weight)?;
+        for linear in linears(decoder) {
+            if linear.site != Site::Head || !parameters.head_is_table {
+                parameters.train(linear.site, &linear.weight)?;
+            }
+            parameters.train_deltas(linear, |delta| delta.adapter.is_none())?;
+        }
+        Ok(parameters)
+    }
+
+    /// The deltas of one adapter are trained, everything else is frozen.
+    pub fn adapter(decoder: &Decoder, adapter: AdapterId) -> Result<Parameters> {
+        let mut parameters = Parameters::default();
+        for linear in linears(decoder) {
+            parameters.train_deltas(linear, |delta| delta.adapter == Some(adapter))?;
+        }
+        if parameters.is_empty() {
+            return Err(Error::Batch(format!("the model has no deltas of adapter {}", adapter.0)));
+        }
+        Ok(parameters)
+    }
+
+    /// Trains the weight of a site, from its present values.
+    pub fn train(&mut self, site: Site, weight: &Weight) -> Result<()> {
+        self.insert(Parameter::Weight(site), weight)
+    }
+
+    /// Trains those deltas of a projection that are chosen.
+    fn train_deltas(&mut self, linear: &Linear, chosen: impl Fn(&Delta) -> bool) -> Result<()> {
+        for (index, delta) in linear.deltas.iter().enumerate().filter(|(_, delta)| chosen(delta)) {
+            let name = |part| Parameter::Delta { site: linear.site, index, part };
+            match &delta.kind {
+                DeltaKind::LowRank { a, b, .. } => {
+                    self.insert(name(DeltaPart::A), a)?;
+                    self.insert(name(DeltaPart::B), b)?;
+                }
+                DeltaKind::InputScale(w) | DeltaKind::OutputScale(w) | DeltaKind::Bias(w) => {
+                    self.insert(name(DeltaPart::Row), w)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, name: Parameter, weight: &Weight) -> Result<()> {
+        let shape = (weight.rows(), weight.cols());
+        self.vars.insert(name, Var::from_vec(weight.to_f32(), shape, &Device::Cpu)?);
+        Ok(())
+    }
+
+    /// The tensor of a name, if it is trained.
+    pub fn get(&self, name: Parameter) -> Option<&Var> {
+        let name = match name {
+            Parameter::Weight(Site::Head) if self.head_is_table => Parameter::Weight(Site::TokenEmbedding),
+            other => other,
+        };
+        self.vars.get(&name)
+    }
+
+    /// All trained tensors, each once, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (Parameter, &Var)> {
+        self.vars.iter().map(|(&name, var)| (name, var))
+    }
+
+    /// How many tensors are trained.
+    pub fn len(&self) -> usize {
+        self.vars.len()
+    }
+
+    /// Whether nothing is trained.
+    pub fn is_empty(&self) -> bool {
+        self.vars.is_empty()
+    }
+}
+
+/// Every projection, in the order of a forward pass.
+fn linears(decoder: &Decoder) -> impl Iterator<Item = &Linear> {
+    let blocks = decoder.blocks.iter().flat_map(|b| {
+        let (a, f) = (&b.attention, &b.ffn);
+        [&a.query, &a.key, &a.value, &a.output, &f.gate, &f.up, &f.down]
+    });
+    blocks.chain(std::iter::once(&decoder.head.linear))
+}
