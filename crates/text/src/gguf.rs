@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use porism_formats::Gguf;
-use porism_formats::gguf::{Array, Value, ValueType};
+use porism_formats::gguf::{Array, Value};
 
 use crate::pre_tokenizer::shorten;
 use crate::source::{NamedTemplate, TokenType, VocabSource};
@@ -101,14 +101,13 @@ impl<'a> VocabSource<'a> {
     /// The metadata that holds this vocabulary in a GGUF file.
     pub fn to_gguf_metadata(&self) -> Vec<(String, Value<'static>)> {
         let string = |s: &str| Value::String(Cow::Owned(s.as_bytes().to_vec()));
-        let types = self.types.iter().map(|&t| Value::I32(t as i32));
-        let types = Array::new(ValueType::I32, types).unwrap_or_else(|| unreachable!("all are i32"));
+        let types: Vec<i32> = self.types.iter().map(|&t| t as i32).collect();
         let merges = self.merges.iter().map(|(left, right)| format!("{left} {right}"));
         let mut entries = vec![
             (ggml("model"), string("gpt2")),
             (ggml("pre"), string(&self.pre)),
             (ggml("tokens"), Value::Array(Array::strings(self.tokens.iter().map(|t| t.as_bytes())))),
-            (ggml("token_type"), Value::Array(types)),
+            (ggml("token_type"), Value::from(&types[..])),
             (ggml("merges"), Value::Array(Array::strings(merges))),
         ];
         entries.extend(self.special.named().map(|(name, id)| (ggml(&format!("{name}_token_id")), Value::U32(id))));
