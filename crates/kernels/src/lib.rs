@@ -20,6 +20,7 @@ mod lanes;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+pub mod peak;
 pub mod pool;
 pub mod rope;
 pub mod softmax;

@@ -1,1 +1,14 @@
-//! Measuring models: perplexity and speed.
+//! Measuring: how well a model predicts a text, how fast it runs, and what the machine could do.
+//!
+//! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
+//! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
+//! - [`bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
+
+pub mod bench;
+mod chunks;
+mod error;
+pub mod limits;
+mod names;
+pub mod perplexity;
+
+pub use error::{Error, Result};

@@ -36,7 +36,13 @@ use crate::progress::Bar;
        activations, tokens_per_second, gb_per_second, peak_rss_bytes}]}")]
 pub struct BenchArgs {
     /// Which tests run
-    #[arg(long = "test", value_enum, value_name = "TEST", value_delimiter = ',', default_value = "prefill,generate,first_token,attention")]
+    #[arg(
+        long = "test",
+        value_enum,
+        value_name = "TEST",
+        value_delimiter = ',',
+        default_value = "prefill,generate,first_token,attention"
+    )]
     tests: Vec<TestArg>,
     /// Lengths of the prompt
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "128,512", value_parser = length)]
@@ -239,7 +245,8 @@ fn print(report: &Report, decoder: &Decoder, cores: usize) -> Result<()> {
         "machine: {cores} cores, {}; reads {read_gb_per_second:.1} GB/s, {f32_gflops:.0} Gflop/s in f32, {int8_gops:.0} Gop/s in int8",
         Isa::detect().name()
     ))?;
-    let head = ["test", "n", "depth", "threads", "kv", "activations", "tokens/s", "GB/s", "of read", "of peak", "peak MB"];
+    let head =
+        ["test", "n", "depth", "threads", "kv", "activations", "tokens/s", "GB/s", "of read", "of peak", "peak MB"];
     let mut table = vec![head.map(str::to_string)];
     for row in &report.rows {
         let spec = &row.spec;

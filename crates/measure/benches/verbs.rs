@@ -1,0 +1,71 @@
+//! The default model's verbs as a person meets them: a prompt, a generated token, a chunk of perplexity.
+
+use std::env::var_os;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use porism_hub::{CacheDir, Network, Silent, ensure_default_model};
+use porism_kernels::{Isa, Pool, pool};
+use porism_measure::perplexity::{DecoderScorer, Scorer};
+use porism_models::cpu::{Activations, CpuExecutor, CpuState, KvType};
+use porism_models::{Batch, HeadRequest, ModelSource, SequenceState, load_decoder};
+
+const MODES: [(Activations, KvType); 2] = [(Activations::Int8, KvType::F16), (Activations::F32, KvType::F32)];
+/// Tokens of the prompt that is computed, and that a generated token follows: one chunk.
+const PROMPT: usize = porism_generate::PROMPT_CHUNK;
+/// Tokens of a perplexity chunk.
+const CHUNK: usize = 512;
+
+fn verbs(c: &mut Criterion) {
+    let cache = CacheDir::resolve(var_os("PORISM_HOME"), var_os("XDG_CACHE_HOME"), var_os("HOME")).expect("a cache");
+    let path = ensure_default_model(&cache, &Network::default(), &mut Silent).expect("the default model");
+    let decoder = load_decoder(&ModelSource::open(&path).expect("a model file")).expect("a decoder");
+    let threads = Arc::new(Pool::new(pool::usable_cores()));
+    let steps = |activations| CpuExecutor::new(threads.clone(), Isa::detect(), activations);
+    let ids: Vec<u32> = (0..CHUNK as u32).map(|i| i * 7919 % decoder.config.vocab as u32).collect();
+
+    for (activations, kv) in MODES {
+        let mut group = c.benchmark_group(activations.name());
+        let mut steps_here = steps(activations);
+        let mut states = [CpuState::new(&decoder.config, kv)];
+        let empty = states[0].mark();
+
+        group.throughput(Throughput::Elements(PROMPT as u64));
+        group.bench_function(BenchmarkId::new("prefill", PROMPT), |b| {
+            let batch = Batch::single(&ids[..PROMPT], 0);
+            b.iter(|| {
+                states[0].rollback(empty).expect("an empty cache");
+                black_box(decoder.forward(&mut steps_here, &batch, &mut states, HeadRequest::Logits)).expect("logits");
+            });
+        });
+
+        let full = states[0].mark();
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("generate", format!("after {PROMPT}")), |b| {
+            let batch = Batch::single(&ids[..1], PROMPT as u32);
+            b.iter(|| {
+                states[0].rollback(full).expect("the prompt's cache");
+                black_box(decoder.forward(&mut steps_here, &batch, &mut states, HeadRequest::Logits)).expect("logits");
+            });
+        });
+
+        group.throughput(Throughput::Elements(CHUNK as u64));
+        group.bench_function(BenchmarkId::new("perplexity", CHUNK), |b| {
+            let mut scorer = DecoderScorer::new(&decoder, steps(activations), kv);
+            b.iter(|| black_box(scorer.score(&ids, CHUNK / 2 + 1)).expect("scores"));
+        });
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(5));
+    targets = verbs
+}
+criterion_main!(benches);

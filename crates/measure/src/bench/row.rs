@@ -1,0 +1,157 @@
+//! Running one row inside this process.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use porism_formats::Weight;
+use porism_kernels::{Isa, Pool};
+use porism_models::cpu::{CpuExecutor, CpuState, Rows};
+use porism_models::steps::Embedding;
+use porism_models::{Batch, Decoder, HeadRequest, Input, SequenceState, Site, Steps};
+
+use super::{Row, RowSpec, Test, median, peak_rss_bytes, work};
+use crate::chunks::chunks;
+use crate::{Error, Result};
+
+/// Runs a row: the cache is filled to its depth, then the test runs once to warm up and `repeat` times for
+/// the median; the cache goes back to its depth each time. The peak is that of the whole process so far.
+///
+/// # Errors
+/// `n` or `repeat` is 0, the test is `first_token` (see [`super::first_token`]), or the forward pass fails.
+pub fn run_row(decoder: &Decoder, isa: Isa, spec: &RowSpec, repeat: usize) -> Result<Row> {
+    if spec.n == 0 || repeat == 0 {
+        return Err(Error::Options(format!("{} tokens and {repeat} repetitions; both must be 1 or more", spec.n)));
+    }
+    let pool = Arc::new(Pool::new(spec.threads));
+    let mut bench = Bench {
+        decoder,
+        steps: CpuExecutor::new(pool, isa, spec.activations),
+        states: [CpuState::new(&decoder.config, spec.kv_type)],
+        numbers: Numbers(1),
+    };
+    match spec.test {
+        Test::Prefill | Test::Generate if spec.depth > 0 => bench.prompt(0, spec.depth)?,
+        Test::Attention => bench.fill(spec.depth)?,
+        _ => {}
+    }
+    let start = bench.states[0].mark();
+    let mut seconds = Vec::with_capacity(repeat);
+    for run in 0..=repeat {
+        let time = match spec.test {
+            Test::Prefill => timed(|| bench.prompt(spec.depth, spec.n))?,
+            Test::Generate => timed(|| bench.generate(spec.depth, spec.n))?,
+            Test::Attention => bench.attention(spec.depth, spec.n)?,
+            Test::FirstToken => {
+                return Err(Error::Options("the first token is timed from outside of the process".into()));
+            }
+        };
+        if run > 0 {
+            seconds.push(time.as_secs_f64());
+        }
+        bench.states[0].rollback(start)?;
+    }
+    Ok(Row::new(spec, &work(decoder, spec), median(seconds), peak_rss_bytes("self")))
+}
+
+fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let started = Instant::now();
+    run()?;
+    Ok(started.elapsed())
+}
+
+struct Bench<'a> {
+    decoder: &'a Decoder,
+    steps: CpuExecutor,
+    states: [CpuState; 1],
+    numbers: Numbers,
+}
+
+impl Bench<'_> {
+    /// `n` tokens from position `start` on, in chunks, with the logits of the last.
+    fn prompt(&mut self, start: usize, n: usize) -> Result<()> {
+        let end = start + n;
+        for part in chunks(start..end) {
+            let ids = self.numbers.ids(part.len(), self.decoder.config.vocab);
+            let mut batch = Batch::single(&ids, part.start as u32);
+            if part.end < end {
+                batch.wanted.clear();
+            }
+            black_box(self.decoder.forward(&mut self.steps, &batch, &mut self.states, HeadRequest::Logits)?);
+        }
+        Ok(())
+    }
+
+    /// `n` tokens from position `start` on, one at a time.
+    fn generate(&mut self, start: usize, n: usize) -> Result<()> {
+        for position in start..start + n {
+            let ids = self.numbers.ids(1, self.decoder.config.vocab);
+            let batch = Batch::single(&ids, position as u32);
+            black_box(self.decoder.forward(&mut self.steps, &batch, &mut self.states, HeadRequest::Logits)?);
+        }
+        Ok(())
+    }
+
+    /// Puts `n` entries of random numbers into the cache of every layer.
+    fn fill(&mut self, n: usize) -> Result<()> {
+        let config = &self.decoder.config;
+        let len = n * config.kv_heads * config.head_dim;
+        let (k, v) = (self.numbers.values(len), self.numbers.values(len));
+        for layer in 0..self.decoder.blocks.len() {
+            self.states[0].seed(layer, &k, &v)?;
+        }
+        Ok(())
+    }
+
+    /// The attention steps of all layers for `n` rows from position `start` on; their inputs are made outside
+    /// of the measured time.
+    fn attention(&mut self, start: usize, n: usize) -> Result<Duration> {
+        let decoder = self.decoder;
+        let mut time = Duration::ZERO;
+        for part in chunks(start..start + n) {
+            let ids = vec![0; part.len()];
+            let batch = Batch::single(&ids, part.start as u32);
+            for (layer, block) in decoder.blocks.iter().enumerate() {
+                let spec = &block.attention.spec;
+                let q = self.rows(part.len(), spec.heads * spec.head_dim)?;
+                let k = self.rows(part.len(), spec.kv_heads * spec.head_dim)?;
+                let v = self.rows(part.len(), spec.kv_heads * spec.head_dim)?;
+                let started = Instant::now();
+                black_box(self.steps.attend(spec, layer, q, k, v, &batch, &mut self.states)?);
+                time += started.elapsed();
+            }
+        }
+        Ok(time)
+    }
+
+    /// Random activations `[rows, width]`.
+    fn rows(&mut self, rows: usize, width: usize) -> Result<Rows> {
+        // A table of the wanted width lets given rows through.
+        let weight = Weight::from_f32(&vec![0.0; width], 1, width).map_err(porism_models::Error::from)?;
+        let table = Embedding { site: Site::TokenEmbedding, weight };
+        let input = Input::Rows { values: self.numbers.values(rows * width), width };
+        Ok(self.steps.embed(&table, &input)?)
+    }
+}
+
+/// Reproducible numbers without a pattern (splitmix64, Steele et al. 2014).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn ids(&mut self, n: usize, vocab: usize) -> Vec<u32> {
+        (0..n).map(|_| (self.next() % vocab as u64) as u32).collect()
+    }
+
+    /// Uniform in [-1, 1).
+    fn values(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0).collect()
+    }
+}

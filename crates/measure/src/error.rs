@@ -1,0 +1,72 @@
+//! What can go wrong while measuring.
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The forward pass failed.
+    #[error(transparent)]
+    Models(#[from] porism_models::Error),
+    /// The text could not be turned into tokens.
+    #[error(transparent)]
+    Text(#[from] porism_text::Error),
+    /// The text is not UTF-8.
+    #[error("the text is not UTF-8: byte {offset} does not belong; convert the file to UTF-8")]
+    NotUtf8 {
+        /// Bytes before the first wrong one.
+        offset: usize,
+    },
+    /// The text has too few tokens for the protocol.
+    #[error(
+        "the text has {tokens} tokens and the {protocol} protocol needs {needed}; give a longer file or a smaller --context"
+    )]
+    TooShort {
+        /// The protocol.
+        protocol: &'static str,
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens needed.
+        needed: usize,
+    },
+    /// Numbers that contradict each other or leave nothing to measure.
+    #[error("{0}")]
+    Options(String),
+    /// A log-probability is not a finite number.
+    #[error(
+        "chunk {chunk}: the model gives token {token} of the text a log-probability of {value}; the weights may be damaged"
+    )]
+    NotFinite {
+        /// The chunk, counted from 1.
+        chunk: usize,
+        /// The token's index in the text.
+        token: usize,
+        /// What came instead.
+        value: f32,
+    },
+    /// Something of the operating system failed.
+    #[error("could not {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The measured program failed.
+    #[error("the measured program wrote nothing to its output ({status}){}", if said.is_empty() { String::new() } else { format!(": {said}") })]
+    Program {
+        /// How it ended.
+        status: String,
+        /// The end of what it wrote on stderr.
+        said: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Io { what, source }
+    }
+}
+
+/// This crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
