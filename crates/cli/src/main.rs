@@ -16,11 +16,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    models, pull, run,
+    bench, convert, detokenize, inspect, measure, models, pull, run, template, tokenize,
 };
 use context::{Context, Usage, say};
 
-/// Run and measure open-weight language models on the machine you have.
+/// Run, convert and measure open-weight language models on the machine you have.
 #[derive(Parser)]
 #[command(name = "porism", version, about, max_term_width = 110, arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -43,6 +43,13 @@ enum Command {
     Run(Box<run::RunArgs>),
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
+    Inspect(inspect::InspectArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Detokenize(detokenize::DetokenizeArgs),
+    Template(template::TemplateArgs),
+    Convert(convert::ConvertArgs),
+    Measure(measure::MeasureArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +58,13 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args, &context),
         Command::Pull(args) => pull::run(args, &context),
         Command::Models(args) => models::run(args, &context),
+        Command::Inspect(args) => inspect::run(args, &context),
+        Command::Tokenize(args) => tokenize::run(args, &context),
+        Command::Detokenize(args) => detokenize::run(args, &context),
+        Command::Template(args) => template::run(args, &context),
+        Command::Convert(args) => convert::run(args, &context),
+        Command::Measure(args) => measure::run(args, &context),
+        Command::Bench(args) => bench::run(args, &context),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

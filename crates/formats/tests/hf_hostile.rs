@@ -195,6 +195,8 @@ fn folders_with_defects() {
     assert!(missing.contains("cannot open") && missing.contains("none"), "{missing}");
 
     let write = |name: &str, bytes: &[u8]| std::fs::write(home.path().join(name), bytes).unwrap();
+    assert!(message(home.path()).contains("neither config.json nor tokenizer.json nor safetensors"));
+    write("tokenizer.json", b"{}");
     let open = || HfFolder::open(home.path()).unwrap();
     assert!(open().config().unwrap_err().to_string().ends_with("there is no config.json"));
     write("config.json", b"{\"a\": ");

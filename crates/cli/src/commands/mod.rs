@@ -1,7 +1,16 @@
 //! One command a file: its flags with their help, and what it says.
 
+pub mod bench;
 mod chat;
+pub mod convert;
+pub mod detokenize;
+mod figures;
+mod input;
+pub mod inspect;
+pub mod measure;
 pub mod models;
 pub mod pull;
 pub mod run;
+pub mod template;
+pub mod tokenize;
 pub mod words;

@@ -51,6 +51,9 @@ impl HfFolder {
             folder.shards.push(shard);
         } else if let Some(bytes) = folder.read_at_most(INDEX, MAX_INDEX_BYTES)? {
             folder.open_shards(&bytes)?;
+        } else if !["config.json", "tokenizer.json"].iter().any(|file| path.join(file).exists()) {
+            let problem = "no model: it holds neither config.json nor tokenizer.json nor safetensors";
+            return Err(Error::invalid(&path.display().to_string(), problem));
         }
         Ok(folder)
     }

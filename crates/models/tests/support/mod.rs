@@ -1,4 +1,5 @@
 //! What the tests of this crate share: the default model, the golden values, executors.
+#![allow(dead_code)] // Each test file uses its part.
 
 use std::env::var_os;
 use std::sync::Arc;
