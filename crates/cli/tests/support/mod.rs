@@ -1,4 +1,5 @@
 //! What the tests of the binary share: running it, and a tiny model that can be spoiled.
+#![allow(dead_code)] // Each test file uses its part.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use porism_kernels::BlockType;
 pub(crate) struct Ran {
     /// The exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
@@ -27,6 +29,7 @@ pub(crate) fn porism(home: &Path, environment: &[(&str, &str)], args: &[&str]) -
     let out = command.output().expect("the binary runs");
     Ran {
         code: out.status.code(),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
     }
 }

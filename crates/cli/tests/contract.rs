@@ -1,0 +1,153 @@
+//! The spellings that others rely on: commands, flags, JSON keys, and what goes to stdout.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Ran, Tiny, porism};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    model: String,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = folder.path().join("tiny.gguf");
+        Tiny::default().write(&model);
+        Fixture { model: model.to_str().expect("UTF-8").to_string(), folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        let ran = porism(self.path(), &[], args);
+        assert_eq!(ran.code, Some(0), "{args:?}\n{ran:?}");
+        ran
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.run(args).stdout).expect("JSON on stdout")
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn run_tells_everything_in_json() {
+    let fixture = Fixture::new();
+    let args = ["run", "-m", &fixture.model, "--raw", "hello", "--json", "--seed", "4", "--max-tokens", "5", "--top-logprobs", "2"];
+    let first = fixture.json(&args);
+    assert_eq!(keys(&first), ["text", "tokens", "prompt_tokens", "stop_reason", "activations", "timings"]);
+    assert_eq!(first["prompt_tokens"], 5);
+    assert_eq!(first["activations"], "int8");
+    assert!(["length", "eos"].contains(&first["stop_reason"].as_str().expect("a word")));
+    let timings = ["load_seconds", "first_token_seconds", "prompt_tokens_per_second", "generate_tokens_per_second"];
+    assert_eq!(keys(&first["timings"]), timings);
+    for token in first["tokens"].as_array().expect("tokens") {
+        let logprob = token["logprob"].as_f64().expect("a number");
+        assert!(logprob <= 0.0);
+        let top = token["top"].as_array().expect("alternatives");
+        assert_eq!(top.len(), 2);
+        assert!(top[0]["logprob"].as_f64() >= top[1]["logprob"].as_f64());
+        // A byte that is no character of its own is given as bytes.
+        let whole = token["id"].as_u64().expect("an id") < 128 + 94;
+        assert!(token.get("bytes").is_some() || whole || token["text"] != "\u{fffd}");
+    }
+    let again = fixture.json(&args);
+    assert_eq!(first["tokens"], again["tokens"], "a seed fixes the answer");
+    let exact = fixture.json(&[&args[..], &["--activations", "f32"]].concat());
+    assert_eq!(exact["activations"], "f32");
+}
+
+#[test]
+fn the_chat_template_is_what_the_model_sees() {
+    let fixture = Fixture::new();
+    let chat = fixture.path().join("chat.json");
+    std::fs::write(&chat, r#"[{"role":"user","content":"hi"}]"#).expect("a file");
+    let text = fixture.run(&["template", "-m", &fixture.model, chat.to_str().expect("UTF-8")]).stdout;
+    assert!(text.starts_with("user: hi\nassistant:"), "{text:?}");
+    let ids = fixture.json(&["tokenize", "-m", &fixture.model, "user: hi\nassistant:", "--json"]);
+    let count = ids["ids"].as_array().expect("ids").len();
+    let ran = fixture.json(&["run", "-m", &fixture.model, "hi", "--json", "--max-tokens", "1"]);
+    assert_eq!(ran["prompt_tokens"], count);
+}
+
+#[test]
+fn text_goes_to_tokens_and_back() {
+    let fixture = Fixture::new();
+    let text = "naïve 🦙 <|end|>";
+    let plain = fixture.run(&["tokenize", "-m", &fixture.model, text, "--no-add-special", "--no-parse-special"]).stdout;
+    let parsed = fixture.json(&["tokenize", "-m", &fixture.model, text, "--json"]);
+    assert_eq!(parsed["ids"].as_array().and_then(|a| a.last()).and_then(Value::as_u64), Some(256));
+    assert!(!plain.split_whitespace().any(|id| id == "256"));
+    let back = fixture.run(&["detokenize", "-m", &fixture.model, plain.trim()]).stdout;
+    assert_eq!(back.trim_end_matches('\n'), text);
+}
+
+#[test]
+fn measurements_have_their_keys() {
+    let fixture = Fixture::new();
+    let text = fixture.path().join("text.txt");
+    std::fs::write(&text, "the quick brown fox jumps over the lazy dog. ".repeat(30)).expect("a file");
+    let text = text.to_str().expect("UTF-8");
+    for protocol in ["llama.cpp", "sliding"] {
+        let args = ["measure", "perplexity", text, "-m", &fixture.model, "--protocol", protocol, "--chunks", "2", "--json"];
+        let value = fixture.json(&args);
+        for key in ["perplexity", "standard_error", "tokens", "protocol", "bits_per_byte", "activations"] {
+            assert!(value.get(key).is_some(), "{protocol}: {key} is missing in {value}");
+        }
+        assert_eq!(value["protocol"], protocol);
+        assert_eq!(value["activations"], "f32");
+    }
+    let args = ["bench", "-m", &fixture.model, "--prompt", "8", "--generate", "4", "--depth", "0,16", "--repeat", "1", "--json"];
+    let value = fixture.json(&args);
+    assert_eq!(keys(&value), ["machine", "model", "rows"]);
+    assert_eq!(keys(&value["machine"]), ["read_gb_per_second", "f32_gflops", "int8_gops"]);
+    let rows = value["rows"].as_array().expect("rows");
+    for row in rows {
+        let expected = [
+            "test", "n", "depth", "threads", "kv_type", "activations", "tokens_per_second", "gb_per_second",
+            "peak_rss_bytes",
+        ];
+        assert_eq!(keys(row), expected);
+    }
+    for test in ["prefill", "generate", "first_token", "attention"] {
+        assert!(rows.iter().any(|r| r["test"] == test), "no row of {test}");
+    }
+}
+
+#[test]
+fn listings_are_json_where_asked() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.json(&["models", "--json"]), Value::Array(Vec::new()));
+    let facts = fixture.json(&["inspect", &fixture.model, "--json", "--tensors"]);
+    assert_eq!(facts["architecture"], "llama");
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let fixture = Fixture::new();
+    let commands = [
+        &["run"][..],
+        &["pull"],
+        &["models"],
+        &["inspect"],
+        &["tokenize"],
+        &["detokenize"],
+        &["template"],
+        &["convert"],
+        &["measure", "perplexity"],
+        &["bench"],
+    ];
+    for command in commands {
+        let help = fixture.run(&[command, &["--help"]].concat()).stdout;
+        assert!(help.contains("Examples:") && help.contains(&format!("porism {}", command.join(" "))), "{help}");
+    }
+}
