@@ -9,6 +9,7 @@
 //! thread; threads share output tiles, never a sum.
 
 pub mod activation;
+pub mod add;
 pub mod attention;
 pub mod block;
 mod disjoint;

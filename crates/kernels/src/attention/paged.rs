@@ -307,8 +307,8 @@ fn page_partial(
                 to[dim..].fill(0.0);
             }
         }
-        for row in 0..tile.count {
-            if seen[row].iter().all(|r| r.end <= b * BLOCK || r.start >= (b + 1) * BLOCK) {
+        for (row, seen) in seen.iter().enumerate() {
+            if seen.iter().all(|r| r.end <= b * BLOCK || r.start >= (b + 1) * BLOCK) {
                 continue;
             }
             let at = (span.rows.start + tile.first + row) * shape.heads * dim + tile.kv_head * group * dim;

@@ -204,14 +204,14 @@ mod x86 {
                 } else if F::RUN == 0 {
                     // A pair of 8-bit products may not fit 16 bits: use |q| times x with q's sign, which does.
                     for i in g * quads..(g + 1) * quads {
-                        for s in 0..S {
-                            let signed = _mm256_xor_si256(w[s].quants(i), _mm256_set1_epi8(-128));
+                        for (w, sums) in w.iter().zip(&mut sums) {
+                            let signed = _mm256_xor_si256(w.quants(i), _mm256_set1_epi8(-128));
                             let magnitude = _mm256_abs_epi8(signed);
-                            for t in 0..T {
-                                let v = _mm256_set1_epi32(quants[t].add(i).read_unaligned());
+                            for (sum, quants) in sums.iter_mut().zip(quants) {
+                                let v = _mm256_set1_epi32(quants.add(i).read_unaligned());
                                 let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(v, signed));
                                 let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                                sums[s][t] = _mm256_add_epi32(sums[s][t], quads);
+                                *sum = _mm256_add_epi32(*sum, quads);
                             }
                         }
                     }
@@ -229,11 +229,8 @@ mod x86 {
                                 }
                             }
                         }
-                        for s in 0..S {
-                            for t in 0..T {
-                                let quads = _mm256_madd_epi16(pairs[s][t], _mm256_set1_epi16(1));
-                                sums[s][t] = _mm256_add_epi32(sums[s][t], quads);
-                            }
+                        for (sum, pairs) in sums.as_flattened_mut().iter_mut().zip(pairs.as_flattened()) {
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, _mm256_set1_epi16(1)));
                         }
                         i += run;
                     }
@@ -243,8 +240,8 @@ mod x86 {
                         let halves = x.sums.as_ptr().add(2 * at[t]);
                         let total = if F::GROUPS == 2 { *halves.add(g) } else { *halves + *halves.add(1) };
                         let offset = _mm256_set1_epi32(F::ZERO * total);
-                        for s in 0..S {
-                            sums[s][t] = _mm256_sub_epi32(sums[s][t], offset);
+                        for sums in &mut sums {
+                            sums[t] = _mm256_sub_epi32(sums[t], offset);
                         }
                     }
                     for s in 0..S {
