@@ -14,12 +14,13 @@ use crate::progress::Bar;
 /// GGUF to a Hugging Face folder, and back
 #[derive(Args)]
 #[command(after_help = "Examples:
-  porism convert model.Q4_1.gguf -o model-f32 --to f32     a folder that transformers loads
-  porism convert model-f32 -o model.gguf --to f16          a file that llama.cpp loads
+  porism convert model.Q4_1.gguf -o model-f32 --to f32   a folder for transformers
+  porism convert model-f32 -o model.gguf --to f16        a file for llama.cpp
   porism convert model.Q4_1.gguf -o model.F16.gguf --to f16
 
-f32 is exact. f16 and bf16 round; f16 is refused where a weight is too large for it. Nothing that exists is
-replaced, and the output appears under its name when it is complete.")]
+f32 is exact. f16 and bf16 round; f16 is refused where a weight is too large
+for it. Nothing that exists is replaced, and the output appears under its name
+when it is complete.")]
 pub struct ConvertArgs {
     /// The model: a GGUF file, a Hugging Face folder, a name or a hub id
     #[arg(value_name = "IN")]

@@ -17,7 +17,7 @@ use crate::context::{Context, usage};
   porism detokenize 19556,905
   porism tokenize --file notes.txt | porism detokenize -
 
-The tokens' bytes are written as they are, whether or not they are whole characters.")]
+The tokens' bytes are written as they are, whole characters or not.")]
 pub struct DetokenizeArgs {
     /// The ids, separated by spaces or commas (- is standard input)
     #[arg(required = true, value_name = "IDS")]

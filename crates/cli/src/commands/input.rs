@@ -7,13 +7,18 @@ use anyhow::{Context as _, Result};
 
 use crate::context::usage;
 
+/// The name of a file for messages; `-` is standard input.
+pub(crate) fn name_of(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".into() } else { file.display().to_string() }
+}
+
 /// The text of a file; `-` is standard input.
 pub(crate) fn text_of(file: &Path) -> Result<String> {
     if file == Path::new("-") {
         return text_of_stdin("standard input is a terminal: pipe text into it");
     }
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    utf8(bytes, &file.display().to_string())
+    utf8(bytes, &name_of(file))
 }
 
 /// The text on standard input; `otherwise` says what to do where nobody would send any.

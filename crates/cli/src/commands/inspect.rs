@@ -18,8 +18,8 @@ use crate::output;
   porism inspect model-folder --tensors
   porism inspect model.safetensors --json
 
-Only headers are read. Any architecture is described, also one that cannot be run. kB, MB and GB are thousands,
-millions and billions of bytes.")]
+Only headers are read. Any architecture is described, also one that cannot
+be run. kB, MB and GB are thousands, millions and billions of bytes.")]
 pub struct InspectArgs {
     /// A GGUF file, a Hugging Face folder, a safetensors file, a name or a hub id
     #[arg(value_name = "FILE")]
@@ -74,14 +74,9 @@ fn describe(facts: &Facts, out: &mut dyn Write) -> io::Result<()> {
     if let Some(license) = &facts.license {
         line(out, "licence", &shown(license, 100))?;
     }
-    let architecture = facts.architecture.as_deref().map_or("not said".into(), |a| shown(a, 60));
-    match &facts.problem {
-        None => line(out, "architecture", &architecture)?,
-        Some(problem) => {
-            line(out, "architecture", &format!("{architecture} (cannot be run by this build)"))?;
-            line(out, "why not", &shown(problem, 500))?;
-        }
-    }
+    line(out, "architecture", &facts.architecture.as_deref().map_or("not said".into(), |a| shown(a, 60)))?;
+    let runs = facts.problem.as_deref().map_or("yes".into(), |problem| format!("no: {}", shown(problem, 500)));
+    line(out, "runs", &runs)?;
     if facts.parameters > 0 {
         writeln!(out, "\nparameters")?;
         let all = Share {
@@ -151,10 +146,10 @@ fn number_lines(numbers: &Numbers) -> Vec<(&'static str, String)> {
     number("context", numbers.context, " tokens");
     number("sliding window", numbers.sliding_window, " tokens");
     if let Some(eps) = numbers.norm_eps {
-        lines.push(("norm epsilon", format!("{eps}")));
+        lines.push(("norm epsilon", format!("{eps:e}")));
     }
     let rope: Vec<String> = [
-        numbers.rope_base.map(|base| format!("base {base}")),
+        numbers.rope_base.map(|base| format!("base {}", thousands(base as u64))),
         numbers.rope_dim.map(|dim| format!("{dim} features of a head")),
         numbers.rope_scaling.as_ref().map(|kind| format!("scaled: {}", shown(kind, 40))),
     ]
@@ -187,9 +182,8 @@ fn cache_lines(cache: &KvCache, windows: bool, out: &mut dyn Write) -> io::Resul
 
 fn tokenizer_lines(tokenizer: &TokenizerFacts, out: &mut dyn Write) -> io::Result<()> {
     line(out, "kind", &shown(&tokenizer.kind, 60))?;
-    if let Some(problem) = &tokenizer.problem {
-        line(out, "not usable", &shown(problem, 500))?;
-    }
+    let runs = tokenizer.problem.as_deref().map_or("yes".into(), |problem| format!("no: {}", shown(problem, 500)));
+    line(out, "runs", &runs)?;
     if let Some(pre) = &tokenizer.pre {
         line(out, "pre-tokenizer", &shown(pre, 60))?;
     }

@@ -17,7 +17,8 @@ use crate::output;
   porism template chat.json | porism tokenize --no-add-special
   echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | porism template -
 
-A chat file is an array of messages, or an object with `messages` and optionally `tools`.")]
+A chat file is an array of messages, or an object with `messages` and
+optionally `tools`.")]
 pub struct TemplateArgs {
     /// The chat file, JSON (- is standard input)
     #[arg(value_name = "CHAT.json")]
@@ -32,7 +33,7 @@ pub struct TemplateArgs {
 }
 
 pub fn run(args: TemplateArgs, context: &Context) -> Result<()> {
-    let chat = Chat::parse(&args.chat.display().to_string(), &input::text_of(&args.chat)?)?;
+    let chat = Chat::parse(&input::name_of(&args.chat), &input::text_of(&args.chat)?)?;
     let (path, source) = context.open(args.model.as_deref())?;
     let tokenizer = source.tokenizer().with_context(|| format!("{}: no usable tokenizer", path.display()))?;
     let template = ChatTemplate::of(&tokenizer)

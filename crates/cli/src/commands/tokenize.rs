@@ -15,7 +15,7 @@ use crate::output;
   porism tokenize \"Hello world\"
   porism tokenize --file notes.txt --json
   echo '<|im_start|>' | porism tokenize --no-parse-special
-  porism tokenize -m ggml-vocab-qwen2.gguf \"The same with another vocabulary\"")]
+  porism tokenize -m vocabulary.gguf \"The same with another vocabulary\"")]
 pub struct TokenizeArgs {
     /// The text; without it and without --file, what comes on standard input
     #[arg(conflicts_with = "file")]

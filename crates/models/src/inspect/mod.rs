@@ -154,6 +154,7 @@ impl Facts {
         self.types = shares(&self.tensors, |t| t.kind.clone());
         self.types.sort_by_key(|s| std::cmp::Reverse(s.bytes));
         self.parts = shares(&self.tensors, |t| part(names, &t.name).to_string());
+        self.parts.sort_by_key(|s| PARTS.iter().position(|part| *part == s.name));
     }
 }
 
@@ -180,18 +181,20 @@ fn shares(tensors: &[TensorFacts], name: impl Fn(&TensorFacts) -> String) -> Vec
     shares
 }
 
+/// The parts, in the order in which they are shown.
+const PARTS: [&str; 7] =
+    ["token embedding", "attention", "feed-forward", "norms", "blocks", "head", "outside of blocks"];
+
 /// What a tensor is for: by the name table of a known architecture, else by whether it has a block's number.
 fn part(names: Option<&NameTable>, tensor: &str) -> &'static str {
+    use BlockSite::{AttentionNorm, AttentionOutput, Down, FfnNorm, Gate, Key, Query, Up, Value};
     let site = names.and_then(|n| n.site_of_gguf(tensor).or(n.site_of_hf(tensor)));
     match site {
         Some((Site::TokenEmbedding, _)) => "token embedding",
         Some((Site::Head, _)) => "head",
-        Some((Site::OutputNorm | Site::Block(_, BlockSite::AttentionNorm | BlockSite::FfnNorm), _)) => "norms",
-        Some((
-            Site::Block(_, BlockSite::Query | BlockSite::Key | BlockSite::Value | BlockSite::AttentionOutput),
-            _,
-        )) => "attention",
-        Some((Site::Block(_, BlockSite::Gate | BlockSite::Up | BlockSite::Down), _)) => "feed-forward",
+        Some((Site::OutputNorm | Site::Block(_, AttentionNorm | FfnNorm), _)) => "norms",
+        Some((Site::Block(_, Query | Key | Value | AttentionOutput), _)) => "attention",
+        Some((Site::Block(_, Gate | Up | Down), _)) => "feed-forward",
         None if tensor.split('.').any(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit())) => "blocks",
         None => "outside of blocks",
     }

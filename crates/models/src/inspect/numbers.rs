@@ -71,6 +71,7 @@ impl Numbers {
         let float = |key: &str| gguf.find_f32(&format!("{architecture}.{key}")).ok().flatten();
         let has = |key: &str| gguf.get(&format!("{architecture}.{key}")).is_some();
         let (width, heads) = (number("embedding_length"), number("attention.head_count"));
+        let head_dim = number("attention.key_length").or_else(|| width?.checked_div(heads?));
         let scaling = gguf.find_str(&format!("{architecture}.rope.scaling.type")).ok().flatten();
         let tokens = || Some(gguf.find_array("tokenizer.ggml.tokens").ok()??.len() as u64);
         let table = gguf.tensor("token_embd.weight").map(|t| t.rows() as u64);
@@ -83,7 +84,7 @@ impl Numbers {
             width,
             heads,
             kv_heads: number("attention.head_count_kv").or(heads.filter(|_| !listed_heads)),
-            head_dim: number("attention.key_length").or_else(|| width?.checked_div(heads?)),
+            head_dim,
             ffn: number("feed_forward_length"),
             experts: number("expert_count").filter(|&n| n > 0),
             experts_used: number("expert_used_count").filter(|&n| n > 0),
@@ -98,7 +99,7 @@ impl Numbers {
                 .map(str::to_string)
                 .or_else(|| gguf.tensor("rope_freqs.weight").map(|_| "a factor for each frequency".into())),
             tied_embeddings: table.map(|_| gguf.tensor("output.weight").is_none()),
-            value_dim: number("attention.value_length"),
+            value_dim: number("attention.value_length").filter(|&dim| Some(dim) != head_dim),
             plain_cache: causal != Some(false) && !other_memory,
         }
     }

@@ -63,7 +63,7 @@ pub(super) fn of_gguf(gguf: &Gguf) -> Option<TokenizerFacts> {
         let Some(id) = gguf.find_u32(&format!("tokenizer.ggml.{role}_token_id")).ok().flatten() else { continue };
         let bytes = gguf.byte_strings("tokenizer.ggml.tokens").ok().and_then(|mut t| t.nth(id as usize));
         let text = bytes.map(|b| String::from_utf8_lossy(b).into_owned());
-        facts.special.push(SpecialToken { role: role.to_string(), id, text });
+        facts.special.push(SpecialToken { role: role_of(role), id, text });
     }
     facts.complete(Tokenizer::from_gguf(gguf));
     Some(facts)
@@ -95,7 +95,7 @@ pub(super) fn of_folder(folder: &HfFolder) -> Result<Option<TokenizerFacts>> {
             facts.size = Some(tokenizer.vocab_size() as u64);
             for (role, id) in tokenizer.special_ids().named() {
                 let text = tokenizer.token_text(id).map(str::to_string);
-                facts.special.push(SpecialToken { role: role.to_string(), id, text });
+                facts.special.push(SpecialToken { role: role_of(role), id, text });
             }
         }
         Err(_) => facts.kind = folder_kind(folder),
@@ -116,6 +116,15 @@ impl TokenizerFacts {
             Err(error) => self.problem = Some(error.to_string()),
         }
     }
+}
+
+/// The word for a key of the format.
+fn role_of(key: &str) -> String {
+    match key {
+        "seperator" => "separator", // spelt so in the format
+        other => other,
+    }
+    .to_string()
 }
 
 /// The common name of `tokenizer.ggml.model`.
