@@ -15,14 +15,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{
-    bench, convert, detokenize, inspect, measure, models, pull, run, template, tokenize,
-};
+use commands::{bench, convert, detokenize, inspect, measure, models, pull, run, template, tokenize};
 use context::{Context, Usage, say};
 
 /// Run, convert and measure open-weight language models on the machine you have.
 #[derive(Parser)]
-#[command(name = "porism", version, about, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "porism", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   porism run \"Why is the sky blue?\"            answer with the default model, fetched on first use
   porism run                                   chat in the terminal

@@ -23,7 +23,9 @@ fn row(name: &'static str, args: &[&str], code: i32, words: &'static [&'static s
 fn complaint(row: &Row, ran: &Ran) -> Option<String> {
     let missing: Vec<&&str> = row.words.iter().filter(|w| !ran.stderr.contains(**w)).collect();
     let fine = ran.code == Some(row.code) && !ran.stderr.contains("panicked") && missing.is_empty();
-    (!fine).then(|| format!("{}: {:?}\n  expected code {}, missing words {missing:?}\n  {ran:?}", row.name, row.args, row.code))
+    (!fine).then(|| {
+        format!("{}: {:?}\n  expected code {}, missing words {missing:?}\n  {ran:?}", row.name, row.args, row.code)
+    })
 }
 
 fn path(folder: &Path, name: &str) -> String {
@@ -92,7 +94,12 @@ fn the_table() {
         row("tokenizer missing", &["run", "-m", &mute, "hi"], 1, &["mute.gguf", "tokenizer"]),
         row("invalid template", &["run", "-m", &template, "hi"], 1, &["template"]),
         row("a template that refuses", &["run", "-m", &refusing, "hi"], 1, &["only whispers"]),
-        row("prompt longer than the context", &["run", "-m", &short, "--raw", &long], 1, &["210 tokens", "16", "--overflow slide"]),
+        row(
+            "prompt longer than the context",
+            &["run", "-m", &short, "--raw", &long],
+            1,
+            &["210 tokens", "16", "--overflow slide"],
+        ),
         row("no such file", &["run", "-m", &nowhere, "hi"], 1, &["nothing.gguf"]),
         row("a folder without a model", &["inspect", &bare], 1, &["bare"]),
         row("no such name", &["run", "-m", "smollm3-135m-instruct", "hi"], 1, &["smollm2-135m-instruct"]),
@@ -116,8 +123,18 @@ fn the_table() {
         row("broken chat file", &["template", "-m", &good, &chat], 1, &["chat.json"]),
         row("convert to nowhere", &["convert", &good, "-o", &no_folder], 1, &["no/such/folder"]),
         row("convert to an unknown type", &["convert", &good, "-o", "x.gguf", "--to", "q9"], 2, &["--to", "bf16"]),
-        row("perplexity of too little", &["measure", "perplexity", &small, "-m", &good, "--protocol", "llama.cpp"], 1, &["small.txt"]),
-        row("unknown protocol", &["measure", "perplexity", &small, "--protocol", "guess"], 2, &["--protocol", "sliding"]),
+        row(
+            "perplexity of too little",
+            &["measure", "perplexity", &small, "-m", &good, "--protocol", "llama.cpp"],
+            1,
+            &["small.txt"],
+        ),
+        row(
+            "unknown protocol",
+            &["measure", "perplexity", &small, "--protocol", "guess"],
+            2,
+            &["--protocol", "sliding"],
+        ),
     ];
     let in_blocked = |mut row: Row| {
         row.environment.push(("PORISM_HOME", blocked.clone()));

@@ -42,7 +42,20 @@ fn keys(value: &Value) -> Vec<&str> {
 #[test]
 fn run_tells_everything_in_json() {
     let fixture = Fixture::new();
-    let args = ["run", "-m", &fixture.model, "--raw", "hello", "--json", "--seed", "4", "--max-tokens", "5", "--top-logprobs", "2"];
+    let args = [
+        "run",
+        "-m",
+        &fixture.model,
+        "--raw",
+        "hello",
+        "--json",
+        "--seed",
+        "4",
+        "--max-tokens",
+        "5",
+        "--top-logprobs",
+        "2",
+    ];
     let first = fixture.json(&args);
     assert_eq!(keys(&first), ["text", "tokens", "prompt_tokens", "stop_reason", "activations", "timings"]);
     assert_eq!(first["prompt_tokens"], 5);
@@ -98,7 +111,8 @@ fn measurements_have_their_keys() {
     std::fs::write(&text, "the quick brown fox jumps over the lazy dog. ".repeat(30)).expect("a file");
     let text = text.to_str().expect("UTF-8");
     for protocol in ["llama.cpp", "sliding"] {
-        let args = ["measure", "perplexity", text, "-m", &fixture.model, "--protocol", protocol, "--chunks", "2", "--json"];
+        let args =
+            ["measure", "perplexity", text, "-m", &fixture.model, "--protocol", protocol, "--chunks", "2", "--json"];
         let value = fixture.json(&args);
         for key in ["perplexity", "standard_error", "tokens", "protocol", "bits_per_byte", "activations"] {
             assert!(value.get(key).is_some(), "{protocol}: {key} is missing in {value}");
@@ -106,14 +120,34 @@ fn measurements_have_their_keys() {
         assert_eq!(value["protocol"], protocol);
         assert_eq!(value["activations"], "f32");
     }
-    let args = ["bench", "-m", &fixture.model, "--prompt", "8", "--generate", "4", "--depth", "0,16", "--repeat", "1", "--json"];
+    let args = [
+        "bench",
+        "-m",
+        &fixture.model,
+        "--prompt",
+        "8",
+        "--generate",
+        "4",
+        "--depth",
+        "0,16",
+        "--repeat",
+        "1",
+        "--json",
+    ];
     let value = fixture.json(&args);
     assert_eq!(keys(&value), ["machine", "model", "rows"]);
     assert_eq!(keys(&value["machine"]), ["read_gb_per_second", "f32_gflops", "int8_gops"]);
     let rows = value["rows"].as_array().expect("rows");
     for row in rows {
         let expected = [
-            "test", "n", "depth", "threads", "kv_type", "activations", "tokens_per_second", "gb_per_second",
+            "test",
+            "n",
+            "depth",
+            "threads",
+            "kv_type",
+            "activations",
+            "tokens_per_second",
+            "gb_per_second",
             "peak_rss_bytes",
         ];
         assert_eq!(keys(row), expected);

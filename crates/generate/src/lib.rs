@@ -10,4 +10,4 @@ mod stop;
 
 pub use error::{Error, Result};
 pub use sample::{Draw, Sampling, TokenMask};
-pub use session::{Event, Overflow, Outcome, PROMPT_CHUNK, Request, Session, StopReason, Timings, Token};
+pub use session::{Event, Outcome, Overflow, PROMPT_CHUNK, Request, Session, StopReason, Timings, Token};

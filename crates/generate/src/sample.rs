@@ -69,10 +69,8 @@ impl Sampling {
         if logits.iter().any(|l| l.is_nan()) {
             return Err(Error::NotANumber { position: draw.position as usize });
         }
-        let mut candidates: Vec<(u32, f32)> = (0u32..)
-            .zip(logits.iter().copied())
-            .filter(|(id, _)| mask.is_none_or(|m| m.allows(*id)))
-            .collect();
+        let mut candidates: Vec<(u32, f32)> =
+            (0u32..).zip(logits.iter().copied()).filter(|(id, _)| mask.is_none_or(|m| m.allows(*id))).collect();
         if candidates.is_empty() {
             return Err(Error::NothingAllowed);
         }

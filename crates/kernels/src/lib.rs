@@ -25,10 +25,10 @@ pub mod peak;
 pub mod pool;
 pub mod rope;
 pub mod softmax;
-#[cfg(target_arch = "x86_64")]
-mod transpose;
 #[cfg(test)]
 mod testing;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
 pub use block::BlockType;
 pub use isa::Isa;

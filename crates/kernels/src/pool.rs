@@ -62,10 +62,7 @@ impl Pool {
         let workers = (1..threads.max(1))
             .filter_map(|i| {
                 let shared = shared.clone();
-                std::thread::Builder::new()
-                    .name(format!("porism-{i}"))
-                    .spawn(move || work(&shared))
-                    .ok()
+                std::thread::Builder::new().name(format!("porism-{i}")).spawn(move || work(&shared)).ok()
             })
             .collect();
         Pool { shared, workers, running: Mutex::new(()) }

@@ -57,13 +57,7 @@ fn shapes(block: BlockType) -> Vec<(usize, usize)> {
     }
 }
 
-fn both(
-    pool: &Pool,
-    isa: Isa,
-    w: MatrixRef<'_>,
-    x: &[f32],
-    tokens: usize,
-) -> (Vec<f32>, Option<Vec<f32>>) {
+fn both(pool: &Pool, isa: Isa, w: MatrixRef<'_>, x: &[f32], tokens: usize) -> (Vec<f32>, Option<Vec<f32>>) {
     let mut exact = vec![f32::NAN; tokens * w.rows];
     linear::forward_f32(pool, isa, w, x, &mut exact);
     let int8 = linear::takes_int8(w.block).then(|| {
@@ -153,8 +147,7 @@ fn a_row_does_not_see_its_batch() {
         let bytes = weight_bytes(block, rows, cols, &mut random);
         let w = MatrixRef { bytes: &bytes, block, rows, cols };
         let x: Vec<f32> = (0..16 * cols).map(|_| random.float()).collect();
-        let alone: Vec<_> =
-            (0..16).map(|t| both(&Pool::new(1), isa, w, &x[t * cols..(t + 1) * cols], 1)).collect();
+        let alone: Vec<_> = (0..16).map(|t| both(&Pool::new(1), isa, w, &x[t * cols..(t + 1) * cols], 1)).collect();
         for tokens in 2..=16 {
             let together = both(&Pool::new(2), isa, w, &x[..tokens * cols], tokens);
             for (t, alone) in alone.iter().enumerate().take(tokens) {

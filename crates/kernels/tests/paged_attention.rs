@@ -32,9 +32,7 @@ impl Cache {
     /// Values that half precision holds exactly, so that both kinds of pages mean the same numbers.
     fn new(random: &mut Random, pages: usize, page_len: usize) -> Cache {
         let mut make = || -> Vec<Vec<f32>> {
-            (0..pages)
-                .map(|_| random.floats(page_len).iter().map(|v| f16::from_f32(*v).to_f32()).collect())
-                .collect()
+            (0..pages).map(|_| random.floats(page_len).iter().map(|v| f16::from_f32(*v).to_f32()).collect()).collect()
         };
         let (k, v) = (make(), make());
         let half = |x: &Vec<Vec<f32>>| x.iter().map(|p| p.iter().map(|v| f16::from_f32(*v)).collect()).collect();
@@ -66,8 +64,7 @@ fn in_f64(shape: &PagedShape, cache: &Cache, always: usize, seen: &Range<usize>,
             let scores: Vec<f64> = entries
                 .iter()
                 .map(|&j| {
-                    let dot: f64 =
-                        row(&cache.k, j).iter().zip(&q[h * dim..]).map(|(k, q)| k * f64::from(*q)).sum();
+                    let dot: f64 = row(&cache.k, j).iter().zip(&q[h * dim..]).map(|(k, q)| k * f64::from(*q)).sum();
                     let s = dot * f64::from(shape.scale);
                     shape.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
                 })

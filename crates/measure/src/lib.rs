@@ -2,7 +2,7 @@
 //!
 //! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
 //! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
-//! - [`bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
+//! - [`mod@bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
 
 pub mod bench;
 mod chunks;

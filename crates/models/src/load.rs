@@ -48,13 +48,11 @@ fn config_from_gguf(gguf: &Gguf, names: &NameTable) -> Result<DecoderConfig> {
     if scaling != "none" || gguf.tensor("rope_freqs.weight").is_some() {
         return Err(problem("it scales its rotary embedding, which this build does not do".into()));
     }
-    let table = gguf
-        .tensor("token_embd.weight")
-        .ok_or_else(|| Error::MissingTensor {
-            file: gguf.name().to_string(),
-            tensor: "token_embd.weight".into(),
-            architecture: arch.into(),
-        })?;
+    let table = gguf.tensor("token_embd.weight").ok_or_else(|| Error::MissingTensor {
+        file: gguf.name().to_string(),
+        tensor: "token_embd.weight".into(),
+        architecture: arch.into(),
+    })?;
     Ok(DecoderConfig {
         architecture: arch.to_string(),
         layers: gguf.get_usize(&key("block_count"))?,
@@ -181,8 +179,7 @@ impl Loader<'_> {
             ModelSource::Gguf(_) => RopeLayout::Adjacent,
             ModelSource::Hf(_) => RopeLayout::Halves,
         };
-        let rope =
-            Rope { layout, inverse_frequencies: Arc::from(inverse_frequencies(c.rope_theta, c.rotary_dim)) };
+        let rope = Rope { layout, inverse_frequencies: Arc::from(inverse_frequencies(c.rope_theta, c.rotary_dim)) };
         let embedding =
             Embedding { site: Site::TokenEmbedding, weight: self.weight(Site::TokenEmbedding, c.vocab, c.width)? };
         let blocks = (0..c.layers as u32).map(|i| self.block(i, &rope)).collect::<Result<_>>()?;
@@ -262,10 +259,6 @@ impl Loader<'_> {
     }
 
     fn missing(&self, tensor: String) -> Error {
-        Error::MissingTensor {
-            file: self.source.name(),
-            tensor,
-            architecture: self.config.architecture.clone(),
-        }
+        Error::MissingTensor { file: self.source.name(), tensor, architecture: self.config.architecture.clone() }
     }
 }

@@ -55,12 +55,7 @@ pub static LLAMA: NameTable = NameTable {
     hf_model_type: "llama",
     hf_class: "LlamaForCausalLM",
     entries: &[
-        Entry {
-            site: Site::TokenEmbedding,
-            gguf: "token_embd",
-            hf: "model.embed_tokens",
-            transform: Transform::Same,
-        },
+        Entry { site: Site::TokenEmbedding, gguf: "token_embd", hf: "model.embed_tokens", transform: Transform::Same },
         Entry { site: Site::OutputNorm, gguf: "output_norm", hf: "model.norm", transform: Transform::Same },
         Entry { site: Site::Head, gguf: "output", hf: "lm_head", transform: Transform::Same },
         block(BlockSite::AttentionNorm, "blk.{}.attn_norm", "model.layers.{}.input_layernorm", Transform::Same),

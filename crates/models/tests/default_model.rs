@@ -7,7 +7,13 @@ use porism_models::cpu::{Activations, CpuState, KvType};
 use porism_models::{Batch, Decoder, HeadRequest, Steps};
 use support::{Golden, cpu, default_decoder, golden};
 
-fn last_logits<S: Steps>(decoder: &Decoder, steps: &mut S, states: &mut [S::State], ids: &[u32], start: u32) -> Vec<f32> {
+fn last_logits<S: Steps>(
+    decoder: &Decoder,
+    steps: &mut S,
+    states: &mut [S::State],
+    ids: &[u32],
+    start: u32,
+) -> Vec<f32> {
     let rows = decoder
         .forward(steps, &Batch::single(ids, start), states, HeadRequest::Logits)
         .and_then(|out| out.into_rows())
@@ -26,7 +32,8 @@ fn distance(golden: &Golden, logits: &[f32]) -> f64 {
     let mean = logits.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
     let top = logits.iter().map(|&v| f64::from(v)).fold(f64::NEG_INFINITY, f64::max);
     let lse = top + logits.iter().map(|&v| (f64::from(v) - top).exp()).sum::<f64>().ln();
-    let tops = golden.top_ids.iter().zip(&golden.top_logits).map(|(&id, want)| (f64::from(logits[id as usize]) - want).abs());
+    let tops =
+        golden.top_ids.iter().zip(&golden.top_logits).map(|(&id, want)| (f64::from(logits[id as usize]) - want).abs());
     tops.chain([(mean - golden.logits_mean).abs(), (lse - golden.logsumexp).abs()]).fold(0.0, f64::max) / std
 }
 

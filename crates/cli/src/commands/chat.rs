@@ -43,7 +43,9 @@ pub(super) fn chat(
                 ("exit" | "quit" | "bye", _) => return Ok(()),
                 ("help", _) => say(HELP),
                 ("clear", _) => messages.clear(),
-                ("system", "") => say(system.as_deref().unwrap_or("no system message of yours; the template's own applies")),
+                ("system", "") => {
+                    say(system.as_deref().unwrap_or("no system message of yours; the template's own applies"))
+                }
                 ("system", text) => {
                     system = Some(text.to_string());
                     messages.clear();
@@ -108,7 +110,7 @@ fn answer(
     if outcome.stop_reason == StopReason::Context {
         say("note: the context is full; /clear begins anew, --overflow slide goes on");
     }
-    say(&speeds(&outcome, 0.0, session.activations()));
+    say(&speeds(&outcome, None, session.activations()));
     Ok(outcome.text)
 }
 

@@ -23,12 +23,7 @@ pub fn run(args: ModelsArgs, context: &Context) -> Result<()> {
         return output::json(&installed);
     }
     let catalogue = porism_hub::catalogue();
-    let width = installed
-        .iter()
-        .map(|m| m.name.len())
-        .chain(catalogue.iter().map(|e| e.name.len()))
-        .max()
-        .unwrap_or(0);
+    let width = installed.iter().map(|m| m.name.len()).chain(catalogue.iter().map(|e| e.name.len())).max().unwrap_or(0);
     for model in &installed {
         output::line(&format!("{:width$}  {:>9}  {}", model.name, megabytes(model.bytes), model.path.display()))?;
     }

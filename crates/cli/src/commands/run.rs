@@ -164,7 +164,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     if !outcome.text.ends_with('\n') {
         output::line("")?;
     }
-    say(&speeds(&outcome, load_seconds, activations));
+    say(&speeds(&outcome, Some(load_seconds), activations));
     Ok(())
 }
 
@@ -190,9 +190,7 @@ fn prompt(args: &RunArgs) -> Result<Option<String>> {
 fn template(loaded: &Loaded) -> Result<ChatTemplate> {
     ChatTemplate::of(&loaded.tokenizer)
         .with_context(|| format!("{}: its chat template is invalid", loaded.path.display()))?
-        .with_context(|| {
-            format!("{} has no chat template; use --raw to let it complete a text", loaded.path.display())
-        })
+        .with_context(|| format!("{} has no chat template; use --raw to let it complete a text", loaded.path.display()))
 }
 
 /// What stays the same from answer to answer.
@@ -283,10 +281,11 @@ impl Settings {
 }
 
 /// The line behind an answer.
-pub(super) fn speeds(outcome: &Outcome, load_seconds: f64, activations: Activations) -> String {
+pub(super) fn speeds(outcome: &Outcome, load_seconds: Option<f64>, activations: Activations) -> String {
     let rate = |r: Option<f64>| r.map_or("-".to_string(), |r| format!("{r:.1} tokens/s"));
+    let load = load_seconds.map_or(String::new(), |s| format!("; load {s:.2} s"));
     format!(
-        "[prompt {} tokens, {}; answer {} tokens, {}; first token after {:.2} s; load {load_seconds:.2} s; {} activations; {}]",
+        "[prompt {} tokens, {}; answer {} tokens, {}; first token after {:.2} s{load}; {} activations; {}]",
         outcome.prompt_tokens,
         rate(outcome.timings.prompt_rate()),
         outcome.tokens.len(),

@@ -107,14 +107,7 @@ impl PagedSpan<'_> {
 ///
 /// # Panics
 /// If the slices do not have these sizes or a row sees entries beyond its pages.
-pub fn paged_forward(
-    pool: &Pool,
-    isa: Isa,
-    shape: &PagedShape,
-    spans: &[PagedSpan<'_>],
-    q: &[f32],
-    out: &mut [f32],
-) {
+pub fn paged_forward(pool: &Pool, isa: Isa, shape: &PagedShape, spans: &[PagedSpan<'_>], q: &[f32], out: &mut [f32]) {
     let width = shape.heads * shape.head_dim;
     assert!(shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads), "whole groups of heads");
     assert_eq!(q.len(), out.len());
@@ -457,13 +450,7 @@ by_isa! {
 }
 
 #[inline(always)]
-fn some_values<const N: usize>(
-    p: &[f32],
-    seen: &[Range<usize>; 2],
-    values: &[f32],
-    width: usize,
-    out: &mut [f32],
-) {
+fn some_values<const N: usize>(p: &[f32], seen: &[Range<usize>; 2], values: &[f32], width: usize, out: &mut [f32]) {
     for c in (0..width).step_by(CHUNK) {
         let mut acc = [[[0.0f32; 8]; CHUNK / 8]; N];
         for range in seen {

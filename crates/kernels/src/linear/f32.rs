@@ -168,14 +168,7 @@ unsafe fn load8<const BYTES: usize>(p: *const u8, brain: bool) -> std::arch::x86
     }
 }
 
-fn dispatch<D: Decode>(
-    isa: Isa,
-    weight: &MatrixRef<'_>,
-    tile: StripTile,
-    x: &[f32],
-    tokens: usize,
-    out: OutPtr,
-) {
+fn dispatch<D: Decode>(isa: Isa, weight: &MatrixRef<'_>, tile: StripTile, x: &[f32], tokens: usize, out: OutPtr) {
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx2 {
         // SAFETY: the level says that the processor has AVX2, FMA and F16C; sizes were checked on entry, and
@@ -231,7 +224,11 @@ mod x86 {
                 }
             }
             while s + 2 <= end {
-                if tokens <= 4 { few::<D, 2>(w, s, x, tokens, out) } else { many::<D, 2>(w, s, x, tokens, out) }
+                if tokens <= 4 {
+                    few::<D, 2>(w, s, x, tokens, out)
+                } else {
+                    many::<D, 2>(w, s, x, tokens, out)
+                }
                 s += 2;
             }
             if s < end {
@@ -242,13 +239,7 @@ mod x86 {
 
     /// `S` strips, 32 inputs at a time from a small buffer, token after token.
     #[inline(always)]
-    unsafe fn few<D: Decode, const S: usize>(
-        w: &MatrixRef<'_>,
-        first: usize,
-        x: &[f32],
-        tokens: usize,
-        out: OutPtr,
-    ) {
+    unsafe fn few<D: Decode, const S: usize>(w: &MatrixRef<'_>, first: usize, x: &[f32], tokens: usize, out: OutPtr) {
         let rows: [[*const u8; 8]; S] = std::array::from_fn(|s| strip_rows(w, first + s));
         // SAFETY: panels lie inside the rows; the buffer holds 32 inputs of `S` strips; at most 4 tokens.
         unsafe {
@@ -281,13 +272,7 @@ mod x86 {
 
     /// `S` strips decoded whole into a buffer, then six tokens at a time.
     #[inline(always)]
-    unsafe fn many<D: Decode, const S: usize>(
-        w: &MatrixRef<'_>,
-        first: usize,
-        x: &[f32],
-        tokens: usize,
-        out: OutPtr,
-    ) {
+    unsafe fn many<D: Decode, const S: usize>(w: &MatrixRef<'_>, first: usize, x: &[f32], tokens: usize, out: OutPtr) {
         // Taken, not borrowed: a closure would be a function of its own, without the vector instructions.
         let mut buffer = STRIPS.take();
         let padded = w.cols.next_multiple_of(PANEL_COLS);

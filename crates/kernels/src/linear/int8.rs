@@ -36,7 +36,9 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Prod
             BlockType::Q8_0 => dispatch::<panel::Q8_0>(isa, weight, tile, x, out, few),
             BlockType::Q4K => dispatch::<panel::Q4K>(isa, weight, tile, x, out, few),
             BlockType::Q6K => dispatch::<panel::Q6K>(isa, weight, tile, x, out, few),
-            BlockType::F32 | BlockType::F16 | BlockType::BF16 => unreachable!("dense weights are refused by the caller"),
+            BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
+                unreachable!("dense weights are refused by the caller")
+            }
         }
     });
 }

@@ -54,13 +54,7 @@ pub(super) fn strip_rows(w: &MatrixRef<'_>, strip: usize) -> [*const u8; LANES] 
 /// AVX; the token and the strip lie inside the output, and nobody else writes there now.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) unsafe fn store(
-    w: &MatrixRef<'_>,
-    strip: usize,
-    token: usize,
-    acc: std::arch::x86_64::__m256,
-    out: OutPtr,
-) {
+pub(super) unsafe fn store(w: &MatrixRef<'_>, strip: usize, token: usize, acc: std::arch::x86_64::__m256, out: OutPtr) {
     use std::arch::x86_64::_mm256_storeu_ps;
     let first = strip * LANES;
     // SAFETY: as the caller promises; a part strip writes only the rows that exist.

@@ -21,9 +21,7 @@ use crate::batch::{Batch, Input};
 use crate::linear::Linear;
 use crate::observe::{Probe, Slot};
 use crate::site::{ProbeGroup, SlotSite};
-use crate::steps::{
-    Attention, AttentionSpec, Embedding, Ffn, Head, HeadOutput, HeadRequest, Norm, Rope, Steps, top_k,
-};
+use crate::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, HeadOutput, HeadRequest, Norm, Rope, Steps, top_k};
 use crate::{Error, Result};
 
 pub use rows::Rows;
@@ -338,8 +336,7 @@ impl Steps for CpuExecutor {
     fn cross_entropy(&mut self, logits: Rows, targets: &[u32], weights: &[f32]) -> Result<Rows> {
         check_targets(&logits, targets)?;
         let mut out = self.shelf.rows(1, 1);
-        out.data_mut()[0] =
-            loss::cross_entropy(&self.pool, self.isa, logits.width(), logits.data(), targets, weights);
+        out.data_mut()[0] = loss::cross_entropy(&self.pool, self.isa, logits.width(), logits.data(), targets, weights);
         Ok(out)
     }
 
@@ -386,13 +383,7 @@ impl Steps for CpuExecutor {
         self.linear(&ffn.down, &hidden, batch)
     }
 
-    fn head(
-        &mut self,
-        head: &Head,
-        x: &Rows,
-        batch: &Batch,
-        request: HeadRequest<'_>,
-    ) -> Result<HeadOutput<Rows>> {
+    fn head(&mut self, head: &Head, x: &Rows, batch: &Batch, request: HeadRequest<'_>) -> Result<HeadOutput<Rows>> {
         let normed = self.norm(&head.norm, x)?;
         self.probe(ProbeGroup::HeadInput, &normed)?;
         let n = normed.tokens();

@@ -161,8 +161,8 @@ impl CpuState {
                     Mask::Full => 0..total,
                     Mask::Window(window) => {
                         let position = layer.positions[before + i] as usize;
-                        let hidden = layer.positions[..before + i]
-                            .partition_point(|&p| p as usize + window <= position);
+                        let hidden =
+                            layer.positions[..before + i].partition_point(|&p| p as usize + window <= position);
                         layer.seeded + hidden..end
                     }
                     _ => 0..end,

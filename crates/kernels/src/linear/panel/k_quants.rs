@@ -37,11 +37,7 @@ impl Format for Q4K {
         let (scale, min) = scale_min(packed, j);
         let bytes = &b[16 + 32 * (j / 2)..];
         let quants = std::array::from_fn(|i| if j.is_multiple_of(2) { bytes[i] & 15 } else { bytes[i] >> 4 });
-        RowBlock {
-            quants,
-            scales: [half_at(b, 0) * f32::from(scale), 0.0],
-            min: -(half_at(b, 2) * f32::from(min)),
-        }
+        RowBlock { quants, scales: [half_at(b, 0) * f32::from(scale), 0.0], min: -(half_at(b, 2) * f32::from(min)) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -62,8 +58,8 @@ impl Format for Q4K {
             let min = _mm256_mul_ps(halves(rows, at + 2), float(&min));
             let mask = _mm256_set1_epi8(15);
             let shift = _mm_cvtsi32_si128(4 * (j % 2) as i32);
-            let quants = transpose_32(rows, at + 16 + 32 * (j / 2))
-                .map(|q| _mm256_and_si256(_mm256_srl_epi16(q, shift), mask));
+            let quants =
+                transpose_32(rows, at + 16 + 32 * (j / 2)).map(|q| _mm256_and_si256(_mm256_srl_epi16(q, shift), mask));
             let min = _mm256_xor_ps(min, _mm256_set1_ps(-0.0));
             Panel { quants, scales: [scale, _mm256_setzero_ps()], min }
         }
@@ -83,8 +79,7 @@ impl Format for Q6K {
         let (half, k) = (block % 8 / 4, block % 4);
         let low = &b[64 * half + 32 * (k % 2)..][..PANEL_COLS];
         let high = &b[128 + 32 * half..][..PANEL_COLS];
-        let quants =
-            std::array::from_fn(|i| (low[i] >> (4 * (k / 2)) & 15) | ((high[i] >> (2 * k) & 3) << 4));
+        let quants = std::array::from_fn(|i| (low[i] >> (4 * (k / 2)) & 15) | ((high[i] >> (2 * k) & 3) << 4));
         let d = half_at(b, 208);
         let scales = std::array::from_fn(|g| d * f32::from(b[192 + 8 * half + 2 * k + g] as i8));
         RowBlock { quants, scales, min: 0.0 }

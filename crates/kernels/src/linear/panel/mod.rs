@@ -80,9 +80,7 @@ unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
 unsafe fn transpose_16(rows: &[*const u8; 8], offset: usize) -> [__m256i; 4] {
     // SAFETY: as the caller promises.
     unsafe {
-        let pair = |r: usize| {
-            _mm256_loadu2_m128i(rows[r + 4].add(offset).cast(), rows[r].add(offset).cast())
-        };
+        let pair = |r: usize| _mm256_loadu2_m128i(rows[r + 4].add(offset).cast(), rows[r].add(offset).cast());
         let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
         let ab_low = _mm256_unpacklo_epi32(a, b);
         let ab_high = _mm256_unpackhi_epi32(a, b);
