@@ -1,7 +1,6 @@
 //! Conversion: what goes there and back is the same, what both forms compute is the same, and what cannot be
 //! converted leaves nothing behind.
 
-#[allow(dead_code)] // shared with the other tests
 mod support;
 mod tiny;
 

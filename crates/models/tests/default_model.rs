@@ -46,12 +46,11 @@ fn exact_mode_gives_the_golden_logits_and_tokens() {
         let mut logits = last_logits(&decoder, &mut steps, &mut states, &golden.prompt_ids, 0);
         let far = distance(&golden, &logits);
         assert!(far < 1e-3, "{:?}: {far} standard deviations", golden.prompt);
-        let mut position = golden.prompt_ids.len() as u32;
+        let first = golden.prompt_ids.len() as u32;
         for (i, &want) in golden.greedy_ids.iter().enumerate() {
             let id = argmax(&logits);
             assert_eq!(id, want, "{:?}: greedy token {i}", golden.prompt);
-            logits = last_logits(&decoder, &mut steps, &mut states, &[id], position);
-            position += 1;
+            logits = last_logits(&decoder, &mut steps, &mut states, &[id], first + i as u32);
         }
     }
 }

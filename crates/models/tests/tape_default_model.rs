@@ -1,7 +1,6 @@
 //! The default model on the tape: transformers' golden logits and tokens, and a step of LoRA on its packed
 //! weights.
 
-#[allow(dead_code)] // Shared with the other tests of the default model.
 mod support;
 
 use candle_core::Tensor;

@@ -8,12 +8,14 @@
 //! `Tensor::backward` seeds every element with one: call it on a loss of one element.
 
 mod act_mul;
+mod add;
 mod attention;
 mod columns;
 mod error;
 mod linear;
 mod loss;
 mod norm;
+mod quiet;
 mod rope;
 mod rows;
 mod softmax;
@@ -24,12 +26,14 @@ use std::sync::Arc;
 use porism_kernels::{Isa, Pool};
 
 pub use act_mul::act_mul;
+pub use add::add_scaled;
 pub use attention::attention;
 pub use columns::{add_columns, scale_columns};
 pub use error::{Error, Result};
 pub use linear::{frozen_linear, linear};
 pub use loss::{cross_entropy, inner_product, kl, log_prob_of};
 pub use norm::{rms_norm, rms_norm_frozen};
+pub use quiet::quietly;
 pub use rope::rope;
 pub use rows::{embed_frozen, replace_rows, select_rows};
 pub use softmax::{gather, log_softmax};

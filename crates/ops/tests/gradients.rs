@@ -116,6 +116,22 @@ fn gated_activation() {
 }
 
 #[test]
+fn scaled_sum() {
+    let mut random = Random(15);
+    let (x, y) = (random.var(3, 11), random.var(3, 11));
+    for factor in [1.0, -0.7] {
+        check_gradients(
+            "add_scaled",
+            &[&x, &y],
+            |t| add_scaled(&context(), &t[0], factor, &t[1]).unwrap(),
+            |m| m[0].add(&m[1].scaled(f64::from(factor))),
+        );
+    }
+    // The same tensor twice.
+    check_gradients("x + x", &[&x], |t| add_scaled(&context(), &t[0], 1.0, &t[0]).unwrap(), |m| m[0].scaled(2.0));
+}
+
+#[test]
 fn rows_by_number() {
     let mut random = Random(7);
     let (x, part) = (random.var(6, 5), random.var(2, 5));
@@ -251,7 +267,7 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
     let whole = |n: usize| vec![DenseSpan::whole(Mask::Causal, 0..n)];
     let double = Tensor::zeros((2, 8), candle_core::DType::F64, &Device::Cpu).unwrap();
     let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1]));
-    let refused: [(&str, Result<Tensor>); 18] = [
+    let refused: [(&str, Result<Tensor>); 19] = [
         ("x has 5 columns, the weight 8", linear(&context, &zeros(2, 5), &zeros(3, 8))),
         ("x has 5 columns, the weight 64", frozen_linear(&context, &zeros(2, 5), &packed_weight(1))),
         ("not F32", linear(&context, &double, &zeros(3, 8))),
@@ -260,6 +276,7 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
         ("x has 3 rows, the table 2", rope(&context, &zeros(3, 8), RopeLayout::Halves, &table, 4)),
         ("9 columns in heads of 4", rope(&context, &zeros(2, 9), RopeLayout::Halves, &table, 4)),
         ("gate is [2, 3], up [2, 4]", act_mul(&context, Activation::Silu, &zeros(2, 3), &zeros(2, 4))),
+        ("[2, 3] and [2, 4] cannot be added", add_scaled(&context, &zeros(2, 3), 1.0, &zeros(2, 4))),
         ("q is [2, 8]", attention(&context, &spec, &whole(2), &zeros(2, 8), &zeros(2, 8), &zeros(2, 8))),
         ("the spans end at row 3", attention(&context, &spec, &whole(3), &zeros(2, 8), &zeros(2, 4), &zeros(2, 4))),
         ("index 9 is outside a table of 9", embed_frozen(&context, &packed_weight(9), &[9])),

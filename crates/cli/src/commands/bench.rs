@@ -32,8 +32,8 @@ use crate::progress::Bar;
   porism bench -m model.gguf --test prefill,generate --threads 1,2 --depth 0
   porism bench --generate 32 --depth 0,8192 --kv-type f32,f16
   porism bench --json
-      {machine: {read_gb_per_second, f32_gflops, int8_gops}, model, rows: [{test, n, depth, threads, kv_type,
-       activations, tokens_per_second, gb_per_second, peak_rss_bytes}]}")]
+      {machine: {read_gb_per_second, f32_gflops, int8_gops}, model, rows: [{test, n, depth,
+       threads, kv_type, activations, tokens_per_second, gb_per_second, peak_rss_bytes}]}")]
 pub struct BenchArgs {
     /// Which tests run
     #[arg(

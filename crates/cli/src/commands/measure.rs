@@ -25,7 +25,9 @@ enum What {
     Perplexity(PerplexityArgs),
 }
 
-/// How well a model predicts a text: the exponential of the mean negative log-likelihood of its tokens
+/// How well a model predicts a text
+///
+/// Perplexity is the exponential of the mean negative log-likelihood of the text's tokens.
 ///
 /// The text is tokenized once, as plain text. Protocol llama.cpp gives what llama-perplexity gives for the same
 /// file: chunks of 512 tokens, of which the last 255 are scored. Protocol sliding scores every token but the first

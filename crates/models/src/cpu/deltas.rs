@@ -20,7 +20,7 @@ pub(super) fn scales_input(linear: &Linear) -> bool {
 /// The rows that a delta applies to, as runs.
 fn rows_of(delta: &Delta, batch: &Batch) -> Vec<Range<usize>> {
     match delta.adapter {
-        None => vec![0..batch.len()],
+        None => std::iter::once(0..batch.len()).collect(),
         Some(_) => batch.spans.iter().filter(|s| s.adapter == delta.adapter).map(|s| s.rows.clone()).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use porism_formats::Weight;
-use porism_ops::{OpContext, add_columns, frozen_linear, linear, replace_rows, scale_columns, select_rows};
+use porism_ops::{OpContext, add_columns, add_scaled, frozen_linear, linear, replace_rows, scale_columns, select_rows};
 
 use super::parameters::{DeltaPart, Parameter, Parameters};
 use super::row;
@@ -129,7 +129,7 @@ pub(super) fn apply(
                 }
                 let inner = deltas.project(index, DeltaPart::A, a, &rows.select(context, x)?)?;
                 let outer = deltas.project(index, DeltaPart::B, b, &inner)?;
-                part.add(&outer.affine(f64::from(*scale), 0.0)?)?
+                add_scaled(context, &part, *scale, &outer)?
             }
         };
         y = rows.replace(&y, part)?;

@@ -7,7 +7,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use porism_ops::{inner_product, kl, log_prob_of};
+use porism_ops::{inner_product, kl, log_prob_of, quietly};
 
 use super::{TapeExecutor, TapeState, check_targets};
 use crate::batch::Batch;
@@ -32,6 +32,18 @@ const HEAD_ROWS: usize = 128;
 ///
 /// `states` are where the sequences stand before the batch; they are not changed.
 pub fn loss_gradients(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    request: HeadRequest<'_>,
+    memory: impl Fn(usize) -> BlockMemory + Send,
+) -> Result<(f32, GradStore)> {
+    quietly(|| on_one_thread(decoder, steps, batch, states, request, memory))
+}
+
+/// [`loss_gradients`]; its own work is on the calling thread, that of the operations on their pool.
+fn on_one_thread(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
     batch: &Batch,

@@ -207,7 +207,7 @@ impl Steps for TapeExecutor {
     }
 
     fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
-        Ok(a.add(&b)?)
+        Ok(porism_ops::add_scaled(&self.context, &a, 1.0, &b)?)
     }
 
     fn act_mul(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor> {

@@ -460,7 +460,7 @@ impl<'a> Settings<'a> {
                 }
             },
         };
-        match index.get(&text[..]) {
+        match index.get(text) {
             Some(&id) => Ok(Some(id)),
             // Transformers would add it; nothing ever produces it.
             None if !matches!(key, "bos_token" | "eos_token") => Ok(None),

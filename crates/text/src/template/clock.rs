@@ -92,7 +92,7 @@ impl LocalTime {
                 Some('b' | 'h') => write!(out, "{}", &MONTHS[month as usize - 1][..3]).is_ok(),
                 Some('A') => write!(out, "{}", DAYS[weekday]).is_ok(),
                 Some('a') => write!(out, "{}", &DAYS[weekday][..3]).is_ok(),
-                Some('n') => write!(out, "\n").is_ok(),
+                Some('n') => writeln!(out).is_ok(),
                 Some('t') => write!(out, "\t").is_ok(),
                 Some('%') => write!(out, "%").is_ok(),
                 _ => false,
