@@ -144,9 +144,10 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
 
 fn words(r: &Perplexity) -> [String; 3] {
     let (chunks, context) = (r.chunks, r.context);
+    let s = if chunks == 1 { "" } else { "s" };
     let cut = match r.stride {
-        Some(stride) => format!("{chunks} windows of {context} tokens, stride {stride}"),
-        None => format!("{chunks} chunks of {context} tokens"),
+        Some(stride) => format!("{chunks} window{s} of {context} tokens, stride {stride}"),
+        None => format!("{chunks} chunk{s} of {context} tokens"),
     };
     [
         format!("perplexity {:.4} +/- {:.4}", r.perplexity, r.standard_error),

@@ -186,7 +186,7 @@ pub fn score(
         windows.truncate(most);
     }
     let mut sums = Score::default();
-    let mut seen = Vec::with_capacity(protocol.context());
+    let mut seen = Vec::new();
     for (i, window) in windows.iter().enumerate() {
         seen.clear();
         seen.extend_from_slice(&text.tokens[window.tokens.clone()]);

@@ -158,6 +158,13 @@ mod tests {
     }
 
     #[test]
+    fn a_context_beyond_every_text_is_one_window() {
+        let windows = Protocol::Sliding { context: usize::MAX, stride: usize::MAX - 1 }.windows(10).unwrap();
+        assert_eq!(windows, [Window { tokens: 0..10, scored: 1..10 }]);
+        assert!(Protocol::LlamaCpp { context: usize::MAX }.windows(10).is_err());
+    }
+
+    #[test]
     fn what_cannot_be_measured_says_why() {
         let message = |p: Protocol, n| p.windows(n).unwrap_err().to_string();
         assert!(message(Protocol::LLAMA_CPP, 511).contains("511 tokens and the llama.cpp protocol needs 512"));
