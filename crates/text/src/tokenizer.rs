@@ -277,6 +277,16 @@ impl Tokenizer {
     }
 }
 
+impl std::fmt::Debug for Tokenizer {
+    /// A summary: nobody wants to see 50,000 tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("tokens", &self.vocab_size())
+            .field("pre_tokenizer", &self.pre_tokenizer())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Engine {
     /// Appends the tokens of a text without literal tokens.
     fn encode(&self, text: &str, vocab: &Vocab, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<()> {

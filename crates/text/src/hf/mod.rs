@@ -1,8 +1,10 @@
 //! Hugging Face's side: `tokenizer.json` and the files beside it, read and written.
 
+mod json;
 mod library;
 mod pre;
 mod read;
+mod settings;
 mod write;
 
 pub(crate) use library::{Library, nfc};

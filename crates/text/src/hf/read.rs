@@ -6,18 +6,16 @@
 //! `chat_template.jinja` decides over `tokenizer_config.json` (as transformers has it).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::json::{AddedToken, Kind, Merge, TokenizerJson};
 use super::library::Library;
 use super::pre::{has_byte_level, rule_of};
+use super::settings::Settings;
 use crate::pre_tokenizer::{PreTokenizer, shorten};
-use crate::source::{MAX_TOKENS, NamedTemplate, Strip, TokenType, VocabSource};
+use crate::source::{MAX_TOKENS, Strip, TokenType, VocabSource};
 use crate::{Error, Result, Tokenizer};
 
 /// No file of a tokenizer may be larger; the largest in use have about 35 MB.
@@ -108,134 +106,6 @@ impl<'a> VocabSource<'a> {
     }
 }
 
-/// `tokenizer.json`, as far as it is read here.
-#[derive(Deserialize)]
-struct TokenizerJson<'a> {
-    #[serde(borrow)]
-    model: Model<'a>,
-    #[serde(borrow, default)]
-    added_tokens: Vec<AddedToken<'a>>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
-    #[serde(default)]
-    decoder: Value,
-}
-
-#[derive(Deserialize)]
-struct Model<'a> {
-    #[serde(borrow)]
-    vocab: Vocab<'a>,
-    #[serde(borrow)]
-    merges: Vec<Merge<'a>>,
-    #[serde(default)]
-    unk_token: Option<String>,
-    #[serde(default)]
-    continuing_subword_prefix: Option<String>,
-    #[serde(default)]
-    end_of_word_suffix: Option<String>,
-    #[serde(default)]
-    dropout: Option<f32>,
-    #[serde(default)]
-    byte_fallback: bool,
-    #[serde(default)]
-    ignore_merges: bool,
-}
-
-#[derive(Deserialize)]
-struct AddedToken<'a> {
-    id: u32,
-    #[serde(borrow)]
-    content: Cow<'a, str>,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    special: bool,
-}
-
-/// Only the kind of model, since the other kinds have another shape.
-#[derive(Deserialize)]
-struct Kind {
-    model: ModelKind,
-}
-
-#[derive(Deserialize)]
-struct ModelKind {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-}
-
-/// The `vocab` object, in the file's order; a `HashMap` would cost its weight twice and hide duplicates.
-struct Vocab<'a>(Vec<(Cow<'a, str>, u32)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(Cow<'de, str>, u32)>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tokens and their ids")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((Text(token), id)) = map.next_entry()? {
-                    entries.push((token, id));
-                }
-                Ok(entries)
-            }
-        }
-        deserializer.deserialize_map(Entries).map(Vocab)
-    }
-}
-
-/// A string that borrows from the document unless it has escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// A merge: `"a b"` in older files, `["a", "b"]` in newer ones.
-struct Merge<'a>(Cow<'a, str>, Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Pair;
-        impl<'de> Visitor<'de> for Pair {
-            type Value = (Cow<'de, str>, Cow<'de, str>);
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a merge: two tokens, in one string or in an array of two")
-            }
-            fn visit_borrowed_str<E: serde::de::Error>(self, line: &'de str) -> std::result::Result<Self::Value, E> {
-                let cut = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
-                let (left, right) = cut.ok_or_else(|| E::custom(format!("`{}` is no merge", shorten(line))))?;
-                Ok((left.into(), right.into()))
-            }
-            fn visit_str<E: serde::de::Error>(self, line: &str) -> std::result::Result<Self::Value, E> {
-                let cut = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
-                let (left, right) = cut.ok_or_else(|| E::custom(format!("`{}` is no merge", shorten(line))))?;
-                Ok((left.to_owned().into(), right.to_owned().into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Self::Value, A::Error> {
-                let mut next = || -> std::result::Result<Cow<'de, str>, A::Error> {
-                    let text: Option<Text<'de>> = seq.next_element()?;
-                    text.map(|t| t.0).ok_or_else(|| serde::de::Error::custom("a merge has two tokens"))
-                };
-                let pair = (next()?, next()?);
-                match seq.next_element::<serde::de::IgnoredAny>()? {
-                    None => Ok(pair),
-                    Some(_) => Err(serde::de::Error::custom("a merge has two tokens")),
-                }
-            }
-        }
-        deserializer.deserialize_any(Pair).map(|(left, right)| Merge(left, right))
-    }
-}
-
 type Unknown = (&'static str, String, String);
 
 /// Reads everything, and says what our own engine cannot do about it, if anything.
@@ -290,6 +160,7 @@ fn unknown(read: &TokenizerJson<'_>, pre_known: bool) -> Option<Unknown> {
     }
     match read.normalizer.get("type").and_then(Value::as_str) {
         None | Some("NFC") => {}
+        Some("Sequence") if read.normalizer["normalizers"].as_array().is_some_and(Vec::is_empty) => {}
         Some(_) => return Some(("normalizer", short(&read.normalizer), "none, NFC".into())),
     }
     if set(&model.continuing_subword_prefix) || set(&model.end_of_word_suffix) {
@@ -314,7 +185,7 @@ fn known_rules() -> String {
 }
 
 /// A JSON value as text that fits a message.
-fn short(value: &Value) -> String {
+pub(super) fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -367,185 +238,4 @@ fn fill_tokens<'a>(
         }));
     }
     Ok(())
-}
-
-/// The files beside `tokenizer.json`.
-struct Settings<'a> {
-    tokenizer: Value,
-    generation: Value,
-    config: Value,
-    template: Option<&'a str>,
-}
-
-impl<'a> Settings<'a> {
-    fn parse(files: &'a HfFiles) -> Result<Settings<'a>> {
-        let value = |name: &str, text: &Option<String>| match text {
-            None => Ok(Value::Null),
-            Some(text) => serde_json::from_str(text).map_err(|e| Error::json(name, &e)),
-        };
-        Ok(Settings {
-            tokenizer: value("tokenizer_config.json", &files.tokenizer_config)?,
-            generation: value("generation_config.json", &files.generation_config)?,
-            config: value("config.json", &files.config)?,
-            template: files.chat_template.as_deref(),
-        })
-    }
-
-    fn apply(&self, source: &mut VocabSource<'a>, post_processor: &Value) -> Result<()> {
-        let index: HashMap<&str, u32> = source.tokens.iter().map(|t| &**t).zip(0..).collect();
-        let named = |key: &str| self.named_token(key, &index);
-        let mut special = source.special;
-        for (id, key) in [
-            (&mut special.bos, "bos_token"),
-            (&mut special.eos, "eos_token"),
-            (&mut special.unk, "unk_token"),
-            (&mut special.sep, "sep_token"),
-            (&mut special.pad, "pad_token"),
-            (&mut special.mask, "mask_token"),
-        ] {
-            *id = named(key)?;
-        }
-        for file in [&self.generation, &self.config] {
-            let size = source.tokens.len();
-            let bos = ids(file, "bos_token_id", size)?;
-            let eos = ids(file, "eos_token_id", size)?;
-            special.bos = special.bos.or(bos.first().copied());
-            special.eos = special.eos.or(eos.first().copied());
-            source.end_ids.extend(eos);
-        }
-        source.end_ids.retain(|id| Some(*id) != special.eos);
-        source.end_ids.sort_unstable();
-        source.end_ids.dedup();
-
-        let flag = |key: &str| self.tokenizer.get(key).and_then(Value::as_bool);
-        source.add_bos = flag("add_bos_token");
-        source.add_eos = flag("add_eos_token");
-        if let Some((first, last)) = template_processing(post_processor)? {
-            let find = |text: &str| {
-                index.get(text).copied().ok_or_else(|| {
-                    Error::Vocabulary(format!("post_processor adds `{}`, which is no token", shorten(text)))
-                })
-            };
-            source.add_bos = Some(first.is_some());
-            source.add_eos = Some(last.is_some());
-            if let Some(first) = first {
-                special.bos = Some(find(&first)?);
-            }
-            if let Some(last) = last {
-                // An embedding model may close its texts with another token than its answers.
-                let last = Some(find(&last)?);
-                if special.eos != last {
-                    special.eot = special.eos;
-                    special.eos = last;
-                }
-            }
-        }
-        // Without such a token there is nothing to add.
-        source.add_bos = source.add_bos.map(|add| add && special.bos.is_some());
-        source.add_eos = source.add_eos.map(|add| add && special.eos.is_some());
-        source.special = special;
-        self.templates(source)
-    }
-
-    /// A token of `tokenizer_config.json`: a string, or an object with `content`.
-    fn named_token(&self, key: &str, index: &HashMap<&str, u32>) -> Result<Option<u32>> {
-        let text = match self.tokenizer.get(key) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(text)) => text,
-            Some(other) => match other.get("content").and_then(Value::as_str) {
-                Some(text) => text,
-                None => {
-                    let found = short(other);
-                    return Err(Error::Vocabulary(format!("tokenizer_config.json: {key} is {found}, no token")));
-                }
-            },
-        };
-        match index.get(text) {
-            Some(&id) => Ok(Some(id)),
-            // Transformers would add it; nothing ever produces it.
-            None if !matches!(key, "bos_token" | "eos_token") => Ok(None),
-            None => {
-                let text = shorten(text);
-                Err(Error::Vocabulary(format!("tokenizer_config.json: {key} `{text}` is not in the vocabulary")))
-            }
-        }
-    }
-
-    fn templates(&self, source: &mut VocabSource<'a>) -> Result<()> {
-        let bad = || {
-            Error::Vocabulary(
-                "tokenizer_config.json: chat_template is neither a string nor a list of names and templates".into(),
-            )
-        };
-        match self.tokenizer.get("chat_template") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(template)) => source.chat_template = Some(Cow::Owned(template.clone())),
-            Some(Value::Array(list)) => {
-                for entry in list {
-                    let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned).ok_or_else(bad);
-                    let (name, template) = (text("name")?, text("template")?);
-                    match name.as_str() {
-                        "default" => source.chat_template = Some(Cow::Owned(template)),
-                        _ => source.named_templates.push(NamedTemplate { name, source: template }),
-                    }
-                }
-            }
-            Some(_) => return Err(bad()),
-        }
-        if let Some(template) = self.template {
-            source.chat_template = Some(Cow::Borrowed(template));
-        }
-        Ok(())
-    }
-}
-
-/// The ids under a key: one, a list, or none. Ids beyond the vocabulary are an error.
-fn ids(file: &Value, key: &str, size: usize) -> Result<Vec<u32>> {
-    let id = |value: &Value| {
-        let id = value.as_u64().filter(|&id| id < size as u64);
-        id.map(|id| id as u32)
-            .ok_or_else(|| Error::Vocabulary(format!("{key} is {}, no id of the {size} tokens", short(value))))
-    };
-    match file.get(key) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(list)) => list.iter().map(id).collect(),
-        Some(value) => Ok(vec![id(value)?]),
-    }
-}
-
-/// What the post-processor puts first and last; None if it has no template.
-fn template_processing(post: &Value) -> Result<Option<(Option<String>, Option<String>)>> {
-    let unsupported = |found: String| Error::Unsupported {
-        what: "post_processor",
-        found,
-        supported: "none, ByteLevel, and a TemplateProcessing of at most one token before and after".into(),
-    };
-    let list = match post.get("processors").and_then(Value::as_array) {
-        Some(list) => list.as_slice(),
-        None if post.is_null() => return Ok(None),
-        None => std::slice::from_ref(post),
-    };
-    let mut found = None;
-    for processor in list {
-        match processor.get("type").and_then(Value::as_str) {
-            Some("ByteLevel") => {}
-            Some("TemplateProcessing") if found.is_none() => {
-                let single = processor.get("single").and_then(Value::as_array);
-                let special = |piece: &Value| piece.get("SpecialToken").is_some();
-                let text = |piece: &Value| Some(piece.get("SpecialToken")?.get("id")?.as_str()?.to_owned());
-                let single = single.ok_or_else(|| unsupported(short(processor)))?;
-                let shape: Vec<bool> = single.iter().map(special).collect();
-                let (first, last) = match shape[..] {
-                    [false] => (None, None),
-                    [true, false] => (text(&single[0]), None),
-                    [false, true] => (None, text(&single[1])),
-                    [true, false, true] => (text(&single[0]), text(&single[2])),
-                    _ => return Err(unsupported(short(processor))),
-                };
-                found = Some((first, last));
-            }
-            _ => return Err(unsupported(short(processor))),
-        }
-    }
-    Ok(found)
 }
