@@ -40,6 +40,21 @@ impl QuantizedRows {
         self.quants.len() + 4 * (self.scales.len() + self.sums.len() + self.scaled_sums.len())
     }
 
+    /// The numbers that the contents stand for, `[tokens, cols]`.
+    ///
+    /// # Panics
+    /// If `out` has another size.
+    pub fn dequantize(&self, out: &mut [f32]) {
+        assert_eq!(out.len(), self.quants.len());
+        for ((out, quants), scale) in
+            out.chunks_exact_mut(QUANT_BLOCK).zip(self.quants.chunks_exact(QUANT_BLOCK)).zip(&self.scales)
+        {
+            for (out, quant) in out.iter_mut().zip(quants) {
+                *out = scale * f32::from(*quant);
+            }
+        }
+    }
+
     /// Replaces the contents by `x`, `[tokens, cols]` row-major; `cols` must be a multiple of 32.
     ///
     /// # Panics
@@ -175,6 +190,23 @@ mod tests {
             assert_eq!(reference.scales, other.scales);
             assert_eq!(reference.sums, other.sums);
             assert_eq!(reference.scaled_sums, other.scaled_sums);
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_a_finer_digit() {
+        let x: Vec<f32> = (0..64).map(|i| (i as f32 * 0.37).sin()).collect();
+        let pool = Pool::new(1);
+        let mut rows = QuantizedRows::default();
+        rows.quantize(&pool, Isa::detect(), &x, 32);
+        let mut first = vec![0.0; 64];
+        rows.dequantize(&mut first);
+        let rest: Vec<f32> = x.iter().zip(&first).map(|(x, f)| x - f).collect();
+        rows.quantize(&pool, Isa::detect(), &rest, 32);
+        let mut second = vec![0.0; 64];
+        rows.dequantize(&mut second);
+        for ((x, f), s) in x.iter().zip(&first).zip(&second) {
+            assert!((x - f).abs() <= 0.51 / 127.0 && (x - f - s).abs() <= 0.51 / 127.0 / 254.0);
         }
     }
 

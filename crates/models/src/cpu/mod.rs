@@ -20,7 +20,7 @@ use porism_kernels::{Isa, Pool, embedding, loss, norm, softmax};
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
 use crate::observe::{Probe, Slot};
-use crate::site::{ProbeGroup, SlotSite};
+use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, HeadOutput, HeadRequest, Norm, Rope, Steps, top_k};
 use crate::{Error, Result};
 
@@ -142,15 +142,10 @@ impl CpuExecutor {
 
     fn base_many<const N: usize>(&mut self, linears: [&Linear; N], x: &Rows) -> [Rows; N] {
         let mut outs = linears.map(|l| self.shelf.rows(x.tokens(), l.out_features()));
-        let int8 = |l: &Linear| {
-            self.activations == Activations::Int8
-                && linear::takes_int8(l.weight.block())
-                && x.width().is_multiple_of(QUANT_BLOCK)
-        };
         let (mut quantized, mut exact) = (Vec::with_capacity(N), Vec::new());
         for (l, out) in linears.iter().zip(&mut outs) {
             let product = Product { weight: matrix(&l.weight), out: out.data_mut() };
-            if int8(l) { quantized.push(product) } else { exact.push(product) }
+            if self.rounds(l, x.width()) { quantized.push(product) } else { exact.push(product) }
         }
         if !quantized.is_empty() {
             self.quantized.quantize(&self.pool, self.isa, x.data(), x.width());
@@ -160,6 +155,41 @@ impl CpuExecutor {
             linear::forward_f32_many(&self.pool, self.isa, x.data(), &mut exact);
         }
         outs
+    }
+
+    /// Whether the projection's input of this width is rounded to int8.
+    fn rounds(&self, linear: &Linear, width: usize) -> bool {
+        self.activations == Activations::Int8
+            && linear::takes_int8(linear.weight.block())
+            && width.is_multiple_of(QUANT_BLOCK)
+    }
+
+    /// An int8 product whose input is rounded to two digits: the int8 one, and what that leaves over as a second.
+    /// For the head, where rounding goes straight into the logits; since the weights are read once for both
+    /// digits, it costs little.
+    fn two_digit_product(&mut self, linear: &Linear, x: &Rows) -> Result<Rows> {
+        if linear.in_features() != x.width() {
+            return Err(Error::Batch(format!(
+                "{} takes {} features, got {}",
+                linear.site,
+                linear.in_features(),
+                x.width()
+            )));
+        }
+        let n = x.data().len();
+        let mut digits = self.shelf.rows(2 * x.tokens(), x.width());
+        let (first, rest) = digits.data_mut().split_at_mut(n);
+        first.copy_from_slice(x.data());
+        self.quantized.quantize(&self.pool, self.isa, x.data(), x.width());
+        self.quantized.dequantize(rest);
+        rest.iter_mut().zip(x.data()).for_each(|(r, x)| *r = x - *r);
+        let [sums] = self.base_many([linear], &digits);
+        let mut out = self.shelf.rows(x.tokens(), linear.out_features());
+        let (first, rest) = sums.data().split_at(out.data().len());
+        for ((out, first), rest) in out.data_mut().iter_mut().zip(first).zip(rest) {
+            *out = first + rest;
+        }
+        Ok(out)
     }
 
     fn apply_deltas(&self, linear: &Linear, x: &Rows, out: &mut Rows, batch: &Batch) -> Result<()> {
@@ -247,6 +277,9 @@ impl Steps for CpuExecutor {
     }
 
     fn linear(&mut self, linear: &Linear, x: &Rows, batch: &Batch) -> Result<Rows> {
+        if linear.site == Site::Head && linear.deltas.is_empty() && self.rounds(linear, x.width()) {
+            return self.two_digit_product(linear, x);
+        }
         let [out] = self.linear_many([linear], x, batch)?;
         Ok(out)
     }
