@@ -5,7 +5,7 @@
 //! integers with the quants of a block format; dense weights use the f32 product in either mode.
 //!
 //! Both modes work on *panels*: 8 output rows by 32 inputs, unpacked so that a vector lane is an output
-//! row ([`panel`]). An output is a sum over its row's blocks in order, in its own lane, whatever the
+//! row (`panel`). An output is a sum over its row's blocks in order, in its own lane, whatever the
 //! number of tokens or threads: that is what makes a row's bits independent of its batch.
 
 pub mod backward;
