@@ -1,8 +1,8 @@
 //! The backward of `y = x W^T`: `dx = dy W` straight from the packed weights, and `dW = dy^T x`.
 //!
 //! The dense matrix never exists: a tile of `dx` owns a strip of columns for all tokens and walks down
-//! the rows of W, decoding a small piece at a time. Each weight is decoded once, whatever the number
-//! of tokens. Sums over rows (and over tokens, for dW) are blocked at fixed lengths, so a token's
+//! the rows of W, decoding a small piece at a time. Each weight is decoded once for all tokens (a few
+//! times where the weight is so narrow that tokens are shared out as well). Sums over rows (and over tokens, for dW) are blocked at fixed lengths, so a token's
 //! gradient does not depend on the others.
 
 use super::MatrixRef;
@@ -14,6 +14,8 @@ use crate::{Isa, Pool, block};
 const COLS: usize = 64;
 /// Rows of W decoded at a time; sums over rows are blocked by it.
 const ROWS: usize = 64;
+/// Tokens that are worth a tile of their own.
+const TOKEN_PART: usize = 32;
 /// Rows of dW in a tile.
 const OUT_ROWS: usize = 192;
 /// Tokens summed at a time into dW.
@@ -33,24 +35,32 @@ pub fn backward_input(pool: &Pool, isa: Isa, weight: MatrixRef<'_>, dy: &[f32], 
     }
     let strip = COLS.next_multiple_of(kind.block_len());
     let (row_bytes, block_bytes, block_len) = (weight.row_bytes(), kind.block_bytes(), kind.block_len());
+    // A narrow weight has few strips; its tokens are shared out too. No sum is cut by it.
+    let strips = cols.div_ceil(strip);
+    let parts = (4 * pool.threads()).div_ceil(strips).min(tokens.div_ceil(TOKEN_PART));
+    let part = tokens.div_ceil(parts);
     let out = Disjoint::new(dx);
-    pool.run(cols.div_ceil(strip), &|tile| {
-        let (first, last) = (tile * strip, cols.min((tile + 1) * strip));
+    pool.run(strips * parts, &|tile| {
+        let (first, last) = (tile % strips * strip, cols.min((tile % strips + 1) * strip));
+        let (token, end) = (tile / strips * part, tokens.min((tile / strips + 1) * part));
+        if token >= end {
+            return;
+        }
         let width = last - first;
         let bytes = first / block_len * block_bytes..last / block_len * block_bytes;
         let mut piece = vec![0.0; ROWS * width];
-        let mut sums = vec![0.0; tokens * width];
+        let mut sums = vec![0.0; (end - token) * width];
         for row in (0..rows).step_by(ROWS) {
             let count = ROWS.min(rows - row);
             for (i, piece) in piece.chunks_exact_mut(width).take(count).enumerate() {
                 let at = (row + i) * row_bytes;
                 block::dequantize(kind, &weight.bytes[at + bytes.start..at + bytes.end], piece);
             }
-            let dy = Strided::rows(&dy[row..], rows);
-            multiply_add(isa, tokens, width, count, dy, &piece, width, &mut sums, width);
+            let dy = Strided::rows(&dy[token * rows + row..], rows);
+            multiply_add(isa, end - token, width, count, dy, &piece, width, &mut sums, width);
         }
-        for (token, sums) in sums.chunks_exact(width).enumerate() {
-            // SAFETY: each tile has columns of its own.
+        for (token, sums) in (token..end).zip(sums.chunks_exact(width)) {
+            // SAFETY: each tile has a rectangle of dx of its own.
             unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(sums);
         }
     });
@@ -140,7 +150,7 @@ mod tests {
     fn dx_from_packed_weights_of_every_type_is_the_dense_product() {
         let pool = Pool::new(2);
         for kind in BlockType::ALL {
-            let (tokens, rows) = (9, 131);
+            let (tokens, rows) = (70, 131);
             let cols = if kind.is_dense() { 77 } else { 3 * kind.block_len() };
             let bytes = random_weight(kind, rows, cols);
             let mut w = vec![0.0; rows * cols];

@@ -42,7 +42,7 @@ pub fn loss_gradients(
     quietly(|| on_one_thread(decoder, steps, batch, states, request, memory))
 }
 
-/// [`loss_gradients`]; its own work is on the calling thread, that of the operations on their pool.
+/// [`loss_gradients`] on the thread that calls it; the operations' work is on their pool.
 fn on_one_thread(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
