@@ -43,7 +43,7 @@ fn projections(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let spec = Dense { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None };
+    let spec = Dense { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None, bias: None };
     let (q, k, v) = (numbers(TOKENS * 576), numbers(TOKENS * 192), numbers(TOKENS * 192));
     let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; TOKENS * 9]);
     let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), v.clone());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
+use porism_kernels::attention::RelativeBias;
 use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedShape, PagedSpan, paged_forward};
 use porism_kernels::{Isa, Pool};
 
@@ -52,7 +53,14 @@ impl Cache {
     }
 }
 
-fn in_f64(shape: &PagedShape, cache: &Cache, always: usize, seen: &Range<usize>, q: &[f32]) -> Vec<f64> {
+fn in_f64(
+    shape: &PagedShape<'_>,
+    cache: &Cache,
+    own: usize,
+    always: usize,
+    seen: &Range<usize>,
+    q: &[f32],
+) -> Vec<f64> {
     let (dim, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let entries: Vec<usize> = (0..always).chain(seen.start.max(always)..seen.end).collect();
     (0..shape.heads)
@@ -66,7 +74,11 @@ fn in_f64(shape: &PagedShape, cache: &Cache, always: usize, seen: &Range<usize>,
                 .map(|&j| {
                     let dot: f64 = row(&cache.k, j).iter().zip(&q[h * dim..]).map(|(k, q)| k * f64::from(*q)).sum();
                     let s = dot * f64::from(shape.scale);
-                    shape.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
+                    let s = shape.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh());
+                    s + shape.bias.map_or(0.0, |b| {
+                        let index = (j as i64 - own as i64 + b.max as i64).clamp(0, 2 * b.max as i64);
+                        f64::from(b.table[h * (2 * b.max + 1) + index as usize])
+                    })
                 })
                 .collect();
             let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -85,31 +97,41 @@ fn in_f64(shape: &PagedShape, cache: &Cache, always: usize, seen: &Range<usize>,
 #[test]
 fn agrees_with_f64_and_to_the_bit_with_itself() {
     let mut random = Random(3);
-    for (heads, kv_heads, head_dim, softcap) in
-        [(9, 3, 64, None), (4, 4, 8, None), (4, 1, 80, Some(3.0)), (6, 3, 36, None), (5, 1, 128, None)]
-    {
-        let shape = PagedShape { heads, kv_heads, head_dim, scale: 0.11, softcap };
+    for (heads, kv_heads, head_dim, softcap, max) in [
+        (9, 3, 64, None, None),
+        (4, 4, 8, None, Some(300)),
+        (4, 1, 80, Some(3.0), None),
+        (6, 3, 36, None, None),
+        (5, 1, 128, None, None),
+        (2, 1, 32, Some(3.0), Some(20)),
+    ] {
+        let bias = max.map(|max| RelativeBias { heads, max, table: random.floats(heads * (2 * max + 1)) });
+        let shape = PagedShape { heads, kv_heads, head_dim, scale: 0.11, softcap, bias: bias.as_ref() };
         let width = heads * head_dim;
         let cache = Cache::new(&mut random, 3, kv_heads * PAGE * head_dim);
         let rows = 40;
         let q = random.floats(rows * width);
-        for (always, visible) in [
-            // Causal from an empty cache; causal deep in the cache; a window; a window behind a prefix.
-            (0, (0..rows).map(|i| 0..i + 1).collect::<Vec<_>>()),
-            (0, (0..rows).map(|i| 0..i + 600).collect()),
-            (0, (0..rows).map(|i| i + 230..i + 270).collect()),
-            (5, (0..rows).map(|i| i + 480..i + 530).collect()),
+        for (first, always, visible) in [
+            // Causal from an empty cache; causal deep in the cache; a window; a window behind a prefix; both
+            // sides of a row.
+            (0, 0, (0..rows).map(|i| 0..i + 1).collect::<Vec<_>>()),
+            (599, 0, (0..rows).map(|i| 0..i + 600).collect()),
+            (269, 0, (0..rows).map(|i| i + 230..i + 270).collect()),
+            (529, 5, (0..rows).map(|i| i + 480..i + 530).collect()),
+            (250, 0, (0..rows).map(|i| i + 200..i + 300).collect()),
         ] {
             let span = |half, rows: Range<usize>, at: usize| PagedSpan {
                 visible: visible[at..at + rows.len()].to_vec(),
                 rows,
+                own: first + at,
                 pages: cache.pages(half),
                 always,
             };
             let mut reference = vec![0.0; rows * width];
             paged_forward(&Pool::new(1), Isa::Scalar, &shape, &[span(false, 0..rows, 0)], &q, &mut reference);
             for row in [0, 1, 17, rows - 1] {
-                let want = in_f64(&shape, &cache, always, &visible[row], &q[row * width..(row + 1) * width]);
+                let want =
+                    in_f64(&shape, &cache, first + row, always, &visible[row], &q[row * width..(row + 1) * width]);
                 for (got, want) in reference[row * width..(row + 1) * width].iter().zip(want) {
                     assert!((f64::from(*got) - want).abs() < 2e-5, "{got} for {want}");
                 }

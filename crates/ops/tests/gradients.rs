@@ -93,7 +93,7 @@ fn attention_over_spans_under_every_mask() {
         [(Mask::Causal, None), (Mask::Window(2), None), (Mask::Full, None), (Mask::Causal, Some(1.5))]
     {
         let spans = [DenseSpan::whole(mask, 0..5), DenseSpan::new(mask, 5..9, 5..12, 2, &[0, 1, 2, 3, 4])];
-        let spec = Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap };
+        let spec = Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap, bias: None };
         check_gradients(
             "attention",
             &[&q, &k, &v],
@@ -263,7 +263,7 @@ fn nothing_is_computed_for_what_is_not_trained() {
 fn what_does_not_fit_is_refused_with_its_numbers() {
     let context = context();
     let zeros = |rows: usize, cols: usize| Tensor::zeros((rows, cols), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let spec = Dense { heads: 2, kv_heads: 1, head_dim: 4, scale: 1.0, softcap: None };
+    let spec = Dense { heads: 2, kv_heads: 1, head_dim: 4, scale: 1.0, softcap: None, bias: None };
     let whole = |n: usize| vec![DenseSpan::whole(Mask::Causal, 0..n)];
     let double = Tensor::zeros((2, 8), candle_core::DType::F64, &Device::Cpu).unwrap();
     let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1]));

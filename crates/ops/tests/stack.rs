@@ -25,7 +25,7 @@ const WEIGHTS: [f32; 8] = [0.0, 1.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0];
 const POSITIONS: [u32; 8] = [0, 1, 2, 3, 4, 0, 1, 2];
 
 fn spec() -> Dense {
-    Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap: None }
+    Dense { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.5, softcap: None, bias: None }
 }
 
 fn spans() -> [DenseSpan; 2] {

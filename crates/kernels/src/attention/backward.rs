@@ -121,9 +121,9 @@ impl Tile<'_> {
             block.scores(isa, spec, head, q, k, &mut p);
             if dq.is_some() || dk_heads.is_some() {
                 block.products(isa, spec, head, dout, v, &mut ds);
-                slopes(isa, &block, spec.scale, spec.softcap, &totals, &pulls, &mut p, &mut ds);
+                slopes(isa, &block, spec.scale, spec.softcap, spec.head_bias(head), &totals, &pulls, &mut p, &mut ds);
             } else {
-                probabilities(isa, &block, spec.scale, spec.softcap, &totals, &mut p);
+                probabilities(isa, &block, spec.scale, spec.softcap, spec.head_bias(head), &totals, &mut p);
             }
             // Where the block's keys begin in the tile's sums.
             let skip = (keys.start - span.keys.start) * head_dim;
@@ -182,9 +182,17 @@ by_isa! {
 
 by_isa! {
     /// Raw scores `[keys, width]` to probabilities, in place.
-    fn probabilities(block: &Block, scale: f32, softcap: Option<f32>, totals: &[f32; ROWS], p: &mut [f32]) {
+    fn probabilities(
+        block: &Block,
+        scale: f32,
+        softcap: Option<f32>,
+        bias: Option<&[f32]>,
+        totals: &[f32; ROWS],
+        p: &mut [f32],
+    ) {
         for (key, row) in p.chunks_exact_mut(block.width).enumerate() {
             finish_scores(row, scale, softcap);
+            block.add_bias(key, row, bias);
             for (s, &total) in row.iter_mut().zip(totals) {
                 *s = exp(*s - total);
             }
@@ -199,6 +207,7 @@ by_isa! {
         block: &Block,
         scale: f32,
         softcap: Option<f32>,
+        bias: Option<&[f32]>,
         totals: &[f32; ROWS],
         pulls: &[f32; ROWS],
         p: &mut [f32],
@@ -216,6 +225,7 @@ by_isa! {
                     *d = (*d - pull) * scale;
                 }
             }
+            block.add_bias(key, p, bias);
             for (s, &total) in p.iter_mut().zip(totals) {
                 *s = exp(*s - total);
             }

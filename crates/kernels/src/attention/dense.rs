@@ -6,8 +6,9 @@
 //! is ever transposed. Memory is one block of scores a thread, linear in the length of the span.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::Mask;
+use super::{Mask, RelativeBias};
 use crate::disjoint::Disjoint;
 use crate::exp::exp;
 use crate::gemm::{Strided, multiply_add};
@@ -30,6 +31,8 @@ pub struct Dense {
     pub scale: f32,
     /// `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// Added to the scores last. It gets no gradient.
+    pub bias: Option<Arc<RelativeBias>>,
 }
 
 /// The rows of one sequence and what they see.
@@ -68,6 +71,12 @@ impl DenseSpan {
                     seeded + hidden..seeded + own + 1
                 }
                 Mask::Full => seeded..keys.len(),
+                Mask::Around(window) => {
+                    let position = positions[own] as usize;
+                    let before = positions.partition_point(|&p| p as usize + window <= position);
+                    let end = positions.partition_point(|&p| (p as usize) < position + window);
+                    seeded + before.min(end)..seeded + end
+                }
             })
             .collect();
         DenseSpan { queries, keys, seeded, visible }
@@ -106,6 +115,11 @@ impl Dense {
         self.kv_heads * self.head_dim
     }
 
+    /// The bias of one head, if there is any.
+    pub(super) fn head_bias(&self, head: usize) -> Option<&[f32]> {
+        self.bias.as_deref().map(|bias| bias.head(head))
+    }
+
     pub(super) fn check(&self, spans: &[DenseSpan], q: &[f32], k: &[f32], v: &[f32]) {
         assert!(
             self.head_dim > 0 && self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads) && self.heads > 0,
@@ -114,6 +128,9 @@ impl Dense {
             self.kv_heads,
             self.head_dim
         );
+        if let Some(bias) = &self.bias {
+            bias.check(self.heads);
+        }
         assert!(
             q.len().is_multiple_of(self.q_width()) && k.len().is_multiple_of(self.kv_width()) && k.len() == v.len(),
             "attention: lengths do not fit"
@@ -150,6 +167,8 @@ pub(super) struct Block {
     seeded: usize,
     /// The keys that every column sees.
     common: Range<usize>,
+    /// How far the first key lies behind column 0's own entry: their distance, negative if before it.
+    distance: isize,
 }
 
 impl Block {
@@ -176,6 +195,7 @@ impl Block {
             last: lasts,
             seeded: span.seeded,
             common,
+            distance: start as isize - (span.keys.len() as isize - span.queries.len() as isize + first as isize),
         }
     }
 
@@ -201,6 +221,17 @@ impl Block {
         }
         let a = Strided::rows(&a[self.keys.start * kv_width + head / spec.group() * head_dim..], kv_width);
         multiply_add(isa, self.keys.len(), self.width, head_dim, a, &transposed, self.width, out, self.width);
+    }
+
+    /// Adds what a head's bias says of `key` (counted from `keys.start`) to its scores.
+    #[inline(always)]
+    pub(super) fn add_bias(&self, key: usize, row: &mut [f32], bias: Option<&[f32]>) {
+        let Some(bias) = bias else { return };
+        let max = (bias.len() / 2) as isize;
+        for (column, s) in row.iter_mut().enumerate() {
+            let distance = self.distance + key as isize - column as isize;
+            *s += bias[(distance.clamp(-max, max) + max) as usize];
+        }
     }
 
     /// Sets the scores of `key` (counted from `keys.start`) that are not seen to `hidden`.
@@ -269,7 +300,7 @@ pub fn dense_forward(
         let block = Block::new(&spans[span], first);
         let mut scores = Vec::new();
         block.scores(isa, spec, head, q, k, &mut scores);
-        let (totals, sums) = softmax_columns(isa, &block, spec.scale, spec.softcap, &mut scores);
+        let (totals, sums) = softmax_columns(isa, &block, spec.scale, spec.softcap, spec.head_bias(head), &mut scores);
         let mut result = vec![0.0; block.rows.len() * head_dim];
         if !block.keys.is_empty() {
             let p = Strided::transposed(&scores, block.width);
@@ -296,11 +327,13 @@ by_isa! {
         block: &Block,
         scale: f32,
         softcap: Option<f32>,
+        bias: Option<&[f32]>,
         scores: &mut [f32],
     ) -> ([f32; ROWS], [f32; ROWS]) {
         let mut top = [f32::NEG_INFINITY; ROWS];
         for (key, row) in scores.chunks_exact_mut(block.width).enumerate() {
             finish_scores(row, scale, softcap);
+            block.add_bias(key, row, bias);
             block.hide(key, row, f32::NEG_INFINITY);
             for (t, &s) in top.iter_mut().zip(row.iter()) {
                 *t = if s > *t { s } else { *t };
@@ -354,6 +387,7 @@ pub(super) mod tests {
                     j <= own && ((positions[own - span.seeded] - positions[j - span.seeded]) as usize) < w
                 }
                 Mask::Full => true,
+                Mask::Around(w) => (positions[own - span.seeded].abs_diff(positions[j - span.seeded]) as usize) < w,
             }
         }
 
@@ -371,7 +405,12 @@ pub(super) mod tests {
                         let score = |&j: &usize| {
                             let s: f64 = query.iter().zip(&k[at(j)..]).map(|(a, b)| a * b).sum::<f64>();
                             let s = s * f64::from(spec.scale);
-                            spec.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
+                            let s = spec.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh());
+                            let own = span.keys.len() - span.queries.len() + i;
+                            s + spec.bias.as_ref().map_or(0.0, |b| {
+                                let index = (j as i64 - own as i64 + b.max as i64).clamp(0, 2 * b.max as i64);
+                                f64::from(b.table[head * (2 * b.max + 1) + index as usize])
+                            })
                         };
                         let weights: Vec<f64> = seen.iter().map(|j| score(j).exp()).collect();
                         let total: f64 = weights.iter().sum();
@@ -392,8 +431,15 @@ pub(super) mod tests {
     /// kind of mask.
     pub(crate) fn cases(long: usize, head_dim: usize) -> Vec<Case> {
         let mut cases = Vec::new();
-        for (i, mask) in [Mask::Causal, Mask::Window(5), Mask::Full, Mask::Causal].into_iter().enumerate() {
-            let spec = Dense { heads: 4, kv_heads: 2, head_dim, scale: 0.3, softcap: (i == 3).then_some(2.0) };
+        let masks =
+            [Mask::Causal, Mask::Window(5), Mask::Full, Mask::Causal, Mask::Around(3), Mask::Full, Mask::Causal];
+        for (i, mask) in masks.into_iter().enumerate() {
+            // Distances within a bias and beyond it.
+            let bias = (i >= 5).then(|| {
+                Arc::new(RelativeBias { heads: 4, max: 6, table: Numbers::new(50 + i as u64).normal(4 * 13) })
+            });
+            let softcap = [3, 6].contains(&i).then_some(2.0);
+            let spec = Dense { heads: 4, kv_heads: 2, head_dim, scale: 0.3, softcap, bias };
             let positions: Vec<Vec<u32>> = vec![(0..long as u32).collect(), (0..10).chain(13..17).collect()];
             let spans = vec![
                 DenseSpan::whole(mask, 0..long),
@@ -433,7 +479,7 @@ pub(super) mod tests {
     fn a_row_does_not_feel_its_neighbours() {
         for case in cases(70, 16) {
             let (out, lse) = run(Isa::detect(), 2, &case);
-            if case.mask == Mask::Full {
+            if matches!(case.mask, Mask::Full | Mask::Around(_)) {
                 continue;
             }
             // The first 45 rows alone, and row 40 as a continuation of 40 known keys.

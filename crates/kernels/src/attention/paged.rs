@@ -14,6 +14,7 @@ use std::ops::Range;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::RelativeBias;
 use crate::disjoint::Disjoint;
 use crate::exp::exp;
 use crate::lanes::{by_isa, max, sum};
@@ -57,7 +58,7 @@ pub struct PageRef<'a> {
 
 /// The numbers of an attention step.
 #[derive(Clone, Copy, Debug)]
-pub struct PagedShape {
+pub struct PagedShape<'a> {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads.
@@ -68,6 +69,8 @@ pub struct PagedShape {
     pub scale: f32,
     /// `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// Added to the scores last.
+    pub bias: Option<&'a RelativeBias>,
 }
 
 /// The rows of one sequence and the cache that they look at.
@@ -77,6 +80,8 @@ pub struct PagedSpan<'a> {
     pub rows: Range<usize>,
     /// Its pages, the new rows' own entries included.
     pub pages: Vec<PageRef<'a>>,
+    /// The entry of the first row; those of the others follow it. Only a relative bias needs it.
+    pub own: usize,
     /// Leading entries that every row sees.
     pub always: usize,
     /// For each row, the entries it sees beyond those.
@@ -107,9 +112,19 @@ impl PagedSpan<'_> {
 ///
 /// # Panics
 /// If the slices do not have these sizes or a row sees entries beyond its pages.
-pub fn paged_forward(pool: &Pool, isa: Isa, shape: &PagedShape, spans: &[PagedSpan<'_>], q: &[f32], out: &mut [f32]) {
+pub fn paged_forward(
+    pool: &Pool,
+    isa: Isa,
+    shape: &PagedShape<'_>,
+    spans: &[PagedSpan<'_>],
+    q: &[f32],
+    out: &mut [f32],
+) {
     let width = shape.heads * shape.head_dim;
     assert!(shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads), "whole groups of heads");
+    if let Some(bias) = shape.bias {
+        bias.check(shape.heads);
+    }
     assert_eq!(q.len(), out.len());
     for span in spans {
         assert_eq!(span.visible.len(), span.rows.len(), "bounds for each row");
@@ -193,7 +208,7 @@ fn padded(head_dim: usize) -> usize {
 }
 
 impl Partial {
-    fn reset(&mut self, shape: &PagedShape, rows: usize) {
+    fn reset(&mut self, shape: &PagedShape<'_>, rows: usize) {
         let n = rows * (shape.heads / shape.kv_heads);
         self.max.clear();
         self.max.resize(n, f32::NEG_INFINITY);
@@ -204,7 +219,7 @@ impl Partial {
     }
 
     /// Adds what a later page gave.
-    fn merge(&mut self, shape: &PagedShape, other: &Partial) {
+    fn merge(&mut self, shape: &PagedShape<'_>, other: &Partial) {
         let width = padded(shape.head_dim);
         for i in 0..self.max.len() {
             if other.sum[i] == 0.0 {
@@ -227,7 +242,7 @@ impl Partial {
         }
     }
 
-    fn write(&self, shape: &PagedShape, span: &PagedSpan<'_>, tile: &Tile, out: &Disjoint<'_, f32>) {
+    fn write(&self, shape: &PagedShape<'_>, span: &PagedSpan<'_>, tile: &Tile, out: &Disjoint<'_, f32>) {
         let (group, dim) = (shape.heads / shape.kv_heads, shape.head_dim);
         for row in 0..tile.count {
             for g in 0..group {
@@ -264,7 +279,7 @@ thread_local! {
 
 fn page_partial(
     isa: Isa,
-    shape: &PagedShape,
+    shape: &PagedShape<'_>,
     span: &PagedSpan<'_>,
     tile: &Tile,
     page: usize,
@@ -317,7 +332,11 @@ fn page_partial(
         let scores = &mut scratch.scores[n.start * PAGE..n.end * PAGE];
         for (g, i) in n.clone().enumerate() {
             let scores = &mut scores[g * PAGE..(g + 1) * PAGE];
-            (partial.max[i], partial.sum[i]) = exponentials(isa, scores, seen, shape.scale, shape.softcap);
+            let bias = shape.bias.map(|b| b.head(tile.kv_head * group + g));
+            // Where the page's first entry stands in the head's numbers.
+            let own = span.own + tile.first + row;
+            let at = (page * PAGE) as isize - own as isize + shape.bias.map_or(0, |b| b.max) as isize;
+            (partial.max[i], partial.sum[i]) = exponentials(isa, scores, seen, shape.scale, shape.softcap, bias, at);
         }
         let values = &mut partial.values[n.start * width..n.end * width];
         weighted_values(isa, scores, seen, &scratch.values, width, values);
@@ -404,7 +423,14 @@ fn some_scores<const N: usize>(q: &[f32], dim: usize, keys: &[f32], scores: &mut
 
 by_isa! {
     /// Turns a page's seen scores into exponentials relative to their maximum; returns it and their sum.
-    fn exponentials(scores: &mut [f32], seen: &[Range<usize>; 2], scale: f32, softcap: Option<f32>) -> (f32, f32) {
+    fn exponentials(
+        scores: &mut [f32],
+        seen: &[Range<usize>; 2],
+        scale: f32,
+        softcap: Option<f32>,
+        bias: Option<&[f32]>,
+        bias_at: isize,
+    ) -> (f32, f32) {
         let mut top = f32::NEG_INFINITY;
         for range in seen {
             let scores = &mut scores[range.clone()];
@@ -415,6 +441,9 @@ by_isa! {
                 for s in scores.iter_mut() {
                     *s = cap * (*s / cap).tanh();
                 }
+            }
+            if let Some(bias) = bias {
+                add_bias(scores, bias, bias_at + range.start as isize);
             }
             top = top.max(max(scores));
         }
@@ -427,6 +456,25 @@ by_isa! {
             total += sum(scores);
         }
         (top, total)
+    }
+}
+
+/// Adds numbers `at ..` of a head's bias to scores; below and beyond its ends stand its first and last.
+#[inline(always)]
+fn add_bias(scores: &mut [f32], bias: &[f32], at: isize) {
+    let count = scores.len() as isize;
+    let below = (-at).clamp(0, count) as usize;
+    let inside = (bias.len() as isize - at).clamp(below as isize, count) as usize;
+    for s in &mut scores[..below] {
+        *s += bias[0];
+    }
+    if below < inside {
+        for (s, b) in scores[below..inside].iter_mut().zip(&bias[(at + below as isize) as usize..]) {
+            *s += b;
+        }
+    }
+    for s in &mut scores[inside..] {
+        *s += bias[bias.len() - 1];
     }
 }
 

@@ -321,6 +321,7 @@ impl Steps for CpuExecutor {
             head_dim: spec.head_dim,
             scale: spec.scale,
             softcap: spec.softcap,
+            bias: None,
         };
         let mut out = self.shelf.rows(q.tokens(), q.width());
         paged_forward(&self.pool, self.isa, &shape, &spans, q.data(), out.data_mut());

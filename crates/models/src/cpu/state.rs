@@ -165,12 +165,18 @@ impl CpuState {
                             layer.positions[..before + i].partition_point(|&p| p as usize + window <= position);
                         layer.seeded + hidden..end
                     }
+                    Mask::Around(window) => {
+                        let position = layer.positions[before + i] as usize;
+                        let hidden = layer.positions.partition_point(|&p| p as usize + window <= position);
+                        let end = layer.positions.partition_point(|&p| (p as usize) < position + window);
+                        layer.seeded + hidden..layer.seeded + end
+                    }
                     _ => 0..end,
                 }
             })
             .collect();
         let pages = layer.pages.iter().map(|p| PageRef { k: p.k.slice(), v: p.v.slice() }).collect();
-        PagedSpan { rows, pages, always: layer.seeded, visible }
+        PagedSpan { rows, pages, own: layer.seeded + before, always: layer.seeded, visible }
     }
 }
 

@@ -202,6 +202,7 @@ impl Steps for TapeExecutor {
             head_dim: spec.head_dim,
             scale: spec.scale,
             softcap: spec.softcap,
+            bias: None,
         };
         Ok(porism_ops::attention(&self.context, &dense, &spans, &q, &k, &v)?)
     }

@@ -204,7 +204,8 @@ impl<'a> Twin<'a> {
                 spans.push(DenseSpan::new(self.mask, span.rows.clone(), rows..end, seeded, positions));
                 rows = end;
             }
-            let spec = Dense { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, softcap: None };
+            let spec =
+                Dense { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, softcap: None, bias: None };
             let (k, v) = (Matrix::new(rows, KV_WIDTH, keys), Matrix::new(rows, KV_WIDTH, values));
             let mixed = twin::attention(self.mask, &spec, &spans, &q, &k, &v);
             x = x.add(&self.linear(&attention.output, &mixed, batch));

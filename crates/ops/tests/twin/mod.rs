@@ -132,6 +132,7 @@ pub(crate) fn attention(mask: Mask, spec: &Dense, spans: &[DenseSpan], q: &Matri
                 let weight = |j: &usize| {
                     let dot: f64 = query.iter().zip(&k.row(*j)[kv..]).map(|(a, b)| a * b).sum();
                     let score = dot * f64::from(spec.scale);
+                    assert!(spec.bias.is_none(), "a bias has no twin");
                     spec.softcap.map_or(score, |c| f64::from(c) * (score / f64::from(c)).tanh()).exp()
                 };
                 let weights: Vec<f64> = seen.iter().map(weight).collect();
