@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
         kv: KvType,
         context: usize,
     ) -> Session<'a> {
-        let states = [CpuState::new(&decoder.config, kv)];
+        let states = [CpuState::new(&decoder.stack.config, kv)];
         Session { decoder, tokenizer, steps, states, cached: Vec::new(), context }
     }
 

@@ -211,8 +211,7 @@ mod tests {
     use super::*;
     use crate::testing::{Numbers, assert_close, finite_differences, wide};
 
-    const ALL: [Activation; 4] =
-        [Activation::Silu, Activation::GeluTanh, Activation::GeluErf, Activation::Sigmoid];
+    const ALL: [Activation; 4] = [Activation::Silu, Activation::GeluTanh, Activation::GeluErf, Activation::Sigmoid];
 
     fn twin(activation: Activation, gate: &[f64], up: &[f64]) -> Vec<f64> {
         let act = |x: f64| match activation {

@@ -38,15 +38,16 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table for `positions`, one a row, and radians a position for each pair.
-    pub fn new(positions: &[u32], inverse_frequencies: &[f32]) -> RopeTable {
+    /// The table for `positions`, one a row, and radians a position for each pair; `factor` multiplies sines and
+    /// cosines (1, or what YaRN and longrope make of attention's temperature).
+    pub fn new(positions: &[u32], inverse_frequencies: &[f32], factor: f32) -> RopeTable {
         let mut table = RopeTable::default();
-        table.fill(positions, inverse_frequencies);
+        table.fill(positions, inverse_frequencies, factor);
         table
     }
 
     /// [`RopeTable::new`] into this table's memory: no allocation once it has been this large.
-    pub fn fill(&mut self, positions: &[u32], inverse_frequencies: &[f32]) {
+    pub fn fill(&mut self, positions: &[u32], inverse_frequencies: &[f32], factor: f32) {
         self.pairs = inverse_frequencies.len();
         self.rows = positions.len();
         self.cos.clear();
@@ -55,8 +56,8 @@ impl RopeTable {
             for &frequency in inverse_frequencies {
                 let angle = position as f32 * frequency;
                 let (sin, cos) = f64::from(angle).sin_cos();
-                self.cos.push(cos as f32);
-                self.sin.push(sin as f32);
+                self.cos.push(cos as f32 * factor);
+                self.sin.push(sin as f32 * factor);
             }
         }
     }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     fn turned(isa: Isa, layout: RopeLayout, rotation: Rotation, x: &[f32]) -> Vec<f32> {
-        let table = RopeTable::new(&POSITIONS, &inverse_frequencies(10_000.0, ROTARY));
+        let table = RopeTable::new(&POSITIONS, &inverse_frequencies(10_000.0, ROTARY), 1.0);
         let mut out = x.to_vec();
         rotate(&Pool::new(2), isa, layout, rotation, &table, HEAD_DIM, &mut out);
         out
@@ -222,7 +223,7 @@ mod tests {
         let frequencies = inverse_frequencies(10_000.0, 64);
         let at = |x: &[f32], position: u32| {
             let mut x = x.to_vec();
-            let table = RopeTable::new(&[position], &frequencies);
+            let table = RopeTable::new(&[position], &frequencies, 1.0);
             rotate(&Pool::new(1), Isa::detect(), RopeLayout::Halves, Rotation::Forward, &table, 64, &mut x);
             x
         };

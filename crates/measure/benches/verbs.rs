@@ -24,12 +24,12 @@ fn verbs(c: &mut Criterion) {
     let decoder = load_decoder(&ModelSource::open(&path).expect("a model file")).expect("a decoder");
     let threads = Arc::new(Pool::new(pool::usable_cores()));
     let steps = |activations| CpuExecutor::new(threads.clone(), Isa::detect(), activations);
-    let ids: Vec<u32> = (0..CHUNK as u32).map(|i| i * 7919 % decoder.config.vocab as u32).collect();
+    let ids: Vec<u32> = (0..CHUNK as u32).map(|i| i * 7919 % decoder.stack.config.vocab as u32).collect();
 
     for (activations, kv) in MODES {
         let mut group = c.benchmark_group(activations.name());
         let mut steps_here = steps(activations);
-        let mut states = [CpuState::new(&decoder.config, kv)];
+        let mut states = [CpuState::new(&decoder.stack.config, kv)];
         let empty = states[0].mark();
 
         group.throughput(Throughput::Elements(PROMPT as u64));

@@ -151,7 +151,7 @@ fn the_decoder_scores_as_its_logits_say_across_chunks() {
         let mut batch = Batch::single(&ids, 0);
         batch.wanted = (0..ids.len()).collect();
         assert_eq!(batch.input, Input::Ids(ids.clone()));
-        let mut states = [CpuState::new(&decoder.config, KvType::F32)];
+        let mut states = [CpuState::new(&decoder.stack.config, KvType::F32)];
         let logits = decoder
             .forward(&mut cpu(1, activations), &batch, &mut states, HeadRequest::Logits)
             .and_then(|out| out.into_rows())

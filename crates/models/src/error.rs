@@ -34,6 +34,16 @@ pub enum Error {
         /// What is wrong, with the key.
         what: String,
     },
+    /// A model was asked for what its kind cannot do.
+    #[error("{file}: a {architecture} model {what}")]
+    Purpose {
+        /// The file.
+        file: String,
+        /// The architecture.
+        architecture: String,
+        /// What it does and does not, with the command that fits.
+        what: &'static str,
+    },
     /// A tensor that the architecture needs is not in the file.
     #[error("{file}: tensor \"{tensor}\" is missing; the file is incomplete or is not a {architecture} model")]
     MissingTensor {

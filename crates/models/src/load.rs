@@ -1,167 +1,103 @@
-//! From an opened file to a [`Decoder`]: the numbers, then the weights, each checked against the other.
+//! From an opened file to a model: the numbers, then the weights, each checked against the other.
 
 use std::sync::Arc;
 
-use porism_formats::{Gguf, HfFolder, Weight};
-use porism_kernels::activation::Activation;
-use porism_kernels::attention::Mask;
-use porism_kernels::rope::{RopeLayout, inverse_frequencies};
+use porism_formats::Weight;
+use porism_kernels::attention::RelativeBias;
+use porism_kernels::rope::RopeLayout;
 
-use crate::decoder::{Block, Decoder, DecoderConfig};
+use crate::config::{ModelConfig, QueryKeyNorm, ResidualKind};
+use crate::decoder::Decoder;
+use crate::encoder::{Encoder, Pooling};
+use crate::facts::Facts;
 use crate::linear::{Delta, DeltaKind, Linear};
-use crate::names::NameTable;
+use crate::moe::{Moe, Shared};
+use crate::names::{NameTable, Purpose, Transform};
+use crate::parts::{
+    Attention, AttentionSpec, Embedding, Ffn, FfnKind, Gated, Head, Norm, NormKind, Plain, Residual, Rope,
+};
+use crate::rope::{RopeScaling, Yarn};
 use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
-use crate::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, Norm, Rope};
+use crate::stack::{Block, Embeddings, Stack};
 use crate::{Error, Result};
+
+mod check;
+mod sentence;
+
+/// What may be asked for beyond what a file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadOptions {
+    /// The longest text that will be run: longrope and dynamic NTK choose their frequencies by it. `None`: the
+    /// context that the model was trained with.
+    pub context: Option<usize>,
+    /// Another stretch of the rotary embedding than the file's.
+    pub rope: Option<RopeScaling>,
+}
 
 /// Loads the decoder of an opened model. Weights stay where the file has them.
 pub fn load_decoder(source: &ModelSource) -> Result<Decoder> {
+    load_decoder_with(source, &LoadOptions::default())
+}
+
+/// [`load_decoder`] with wishes.
+pub fn load_decoder_with(source: &ModelSource, options: &LoadOptions) -> Result<Decoder> {
     let names = source.names()?;
-    let config = match source {
-        ModelSource::Gguf(gguf) => config_from_gguf(gguf, names)?,
-        ModelSource::Hf(folder) => config_from_hf(folder)?,
-    };
-    check_config(source, &config)?;
-    refuse_strange_tensors(source, names, &config)?;
-    Loader { source, names, config: &config }.decoder()
+    if names.purpose == Purpose::Encoder {
+        return Err(Error::Purpose {
+            file: source.name(),
+            architecture: source.architecture()?,
+            what: "turns texts into vectors and cannot continue them; `porism embed` runs it",
+        });
+    }
+    let config = describe(source, names, options)?;
+    Loader::new(source, names, &config)?.decoder()
 }
 
-fn config_error(source: &ModelSource, what: impl Into<String>) -> Error {
-    Error::Config { file: source.name(), what: what.into() }
+/// Loads the encoder of an opened model; a decoder becomes one by its last row.
+pub fn load_encoder(source: &ModelSource) -> Result<Encoder> {
+    let names = source.names()?;
+    if names.purpose == Purpose::Decoder {
+        return load_decoder(source).map(Encoder::of_decoder);
+    }
+    let config = describe(source, names, &LoadOptions::default())?;
+    let loader = Loader::new(source, names, &config)?;
+    let stack = loader.stack()?;
+    let output_norm = names.entry(Site::OutputNorm).map(|_| loader.norm(Site::OutputNorm, config.width)).transpose()?;
+    let encoder = Encoder { stack, output_norm, pooling: Pooling::Mean, dense: Vec::new(), normalize: true };
+    sentence::complete(source, encoder)
 }
 
-fn config_from_gguf(gguf: &Gguf, names: &NameTable) -> Result<DecoderConfig> {
-    let arch = names.gguf_architecture;
-    let key = |name: &str| format!("{arch}.{name}");
-    let problem = |what: String| Error::Config { file: gguf.name().to_string(), what };
-    let heads = gguf.get_usize(&key("attention.head_count"))?;
-    let width = gguf.get_usize(&key("embedding_length"))?;
-    if heads == 0 {
-        return Err(problem(format!("{} is 0", key("attention.head_count"))));
-    }
-    let head_dim = gguf.find_usize(&key("attention.key_length"))?.unwrap_or(width / heads);
-    if let Some(experts) = gguf.find_usize(&key("expert_count"))?.filter(|&n| n > 0) {
-        return Err(problem(format!("a mixture of {experts} experts: this build runs dense llama models only")));
-    }
-    let scaling = gguf.find_str(&key("rope.scaling.type"))?.unwrap_or("none");
-    if scaling != "none" || gguf.tensor("rope_freqs.weight").is_some() {
-        return Err(problem("it scales its rotary embedding, which this build does not do".into()));
-    }
-    let table = gguf.tensor("token_embd.weight").ok_or_else(|| Error::MissingTensor {
-        file: gguf.name().to_string(),
-        tensor: "token_embd.weight".into(),
-        architecture: arch.into(),
-    })?;
-    Ok(DecoderConfig {
-        architecture: arch.to_string(),
-        layers: gguf.get_usize(&key("block_count"))?,
-        width,
-        heads,
-        kv_heads: gguf.find_usize(&key("attention.head_count_kv"))?.unwrap_or(heads),
-        head_dim,
-        ffn: gguf.get_usize(&key("feed_forward_length"))?,
-        vocab: table.rows(),
-        context: gguf.get_usize(&key("context_length"))?,
-        norm_eps: gguf.get_f32(&key("attention.layer_norm_rms_epsilon"))?,
-        rope_theta: gguf.find_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-        rotary_dim: gguf.find_usize(&key("rope.dimension_count"))?.unwrap_or(head_dim),
-        tied_embeddings: gguf.tensor("output.weight").is_none(),
-    })
+/// The numbers of an opened model, checked.
+pub fn describe(source: &ModelSource, names: &'static NameTable, options: &LoadOptions) -> Result<ModelConfig> {
+    let mut config = (names.describe)(&Facts::new(source, names)?)?;
+    stretch(source, &mut config, options)?;
+    check::config(source, &config)?;
+    check::tensors(source, names, &config)?;
+    Ok(config)
 }
 
-fn config_from_hf(folder: &HfFolder) -> Result<DecoderConfig> {
-    let config = folder.config()?;
-    let problem = |what: String| Error::Config { file: config.name().to_string(), what };
-    let heads = config.get_usize("num_attention_heads")?;
-    let width = config.get_usize("hidden_size")?;
-    if heads == 0 {
-        return Err(problem("num_attention_heads is 0".into()));
-    }
-    let head_dim = config.find_usize("head_dim")?.unwrap_or(width / heads);
-    if let Some(act) = config.find_str("hidden_act")?.filter(|a| *a != "silu") {
-        return Err(problem(format!("hidden_act is \"{act}\"; this build knows silu")));
-    }
-    // transformers 5 keeps RoPE's numbers in `rope_parameters`, earlier ones beside the others.
-    let mut theta = config.find_f64("rope_theta")?;
-    for key in ["rope_parameters", "rope_scaling"] {
-        let Some(rope) = config.find_object(key)? else { continue };
-        let kind = rope.find_str("rope_type")?.or(rope.find_str("type")?).unwrap_or("default").to_string();
-        if kind != "default" {
-            return Err(problem(format!("{key} is of type \"{kind}\", which this build does not do")));
-        }
-        theta = rope.find_f64("rope_theta")?.or(theta);
-    }
-    Ok(DecoderConfig {
-        architecture: config.get_str("model_type")?.to_string(),
-        layers: config.get_usize("num_hidden_layers")?,
-        width,
-        heads,
-        kv_heads: config.find_usize("num_key_value_heads")?.unwrap_or(heads),
-        head_dim,
-        ffn: config.get_usize("intermediate_size")?,
-        vocab: config.get_usize("vocab_size")?,
-        context: config.get_usize("max_position_embeddings")?,
-        norm_eps: config.find_f64("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        rope_theta: theta.unwrap_or(10_000.0) as f32,
-        rotary_dim: head_dim,
-        tied_embeddings: config.find_bool("tie_word_embeddings")?.unwrap_or(false),
-    })
-}
-
-/// Sizes beyond these are mistakes or attacks; products of any three of them fit 64 bits.
-const MOST_LAYERS: usize = 4096;
-const MOST_FEATURES: usize = 1 << 20;
-
-fn check_config(source: &ModelSource, c: &DecoderConfig) -> Result<()> {
-    let checks = [
-        (c.layers, MOST_LAYERS, "blocks"),
-        (c.width, MOST_FEATURES, "features in the residual stream"),
-        (c.heads, MOST_FEATURES, "attention heads"),
-        (c.kv_heads, MOST_FEATURES, "key and value heads"),
-        (c.head_dim, MOST_FEATURES, "features a head"),
-        (c.ffn, MOST_FEATURES, "features in the feed-forward network"),
-        (c.vocab, 1 << 24, "tokens in the vocabulary"),
-        (c.context, 1 << 30, "positions of context"),
-    ];
-    for (value, most, what) in checks {
-        if value == 0 || value > most {
-            return Err(config_error(source, format!("{value} {what}; expected 1 to {most}")));
-        }
-    }
-    if !c.heads.is_multiple_of(c.kv_heads) {
-        return Err(config_error(
-            source,
-            format!("{} attention heads do not share {} key heads evenly", c.heads, c.kv_heads),
-        ));
-    }
-    if c.rotary_dim > c.head_dim || !c.rotary_dim.is_multiple_of(2) {
-        return Err(config_error(source, format!("RoPE over {} of {} features of a head", c.rotary_dim, c.head_dim)));
-    }
-    if !(c.norm_eps.is_finite() && c.norm_eps >= 0.0 && c.rope_theta.is_finite() && c.rope_theta > 0.0) {
-        return Err(config_error(
-            source,
-            format!("norm epsilon {} and RoPE base {} make no sense", c.norm_eps, c.rope_theta),
-        ));
-    }
-    Ok(())
-}
-
-/// A tensor that the description does not use means that the description is not of this model.
-fn refuse_strange_tensors(source: &ModelSource, names: &NameTable, config: &DecoderConfig) -> Result<()> {
-    for tensor in source.tensor_names() {
-        let known = match source.site_of(names, tensor) {
-            Some((Site::Block(i, _), _)) => (i as usize) < config.layers,
-            Some(_) => true,
-            // Old exports keep RoPE's frequencies, which follow from the base.
-            None => tensor.ends_with("rotary_emb.inv_freq"),
+/// Applies the options, and settles what depends on the length of the text.
+fn stretch(source: &ModelSource, config: &mut ModelConfig, options: &LoadOptions) -> Result<()> {
+    let trained = config.context;
+    if let Some(scaling) = &options.rope {
+        let Some(rope) = config.ropes.first_mut() else {
+            return Err(check::problem(source, "it has no rotary embedding that could be stretched"));
         };
-        if !known {
-            return Err(config_error(
-                source,
-                format!("tensor \"{tensor}\" has no place in a {} of {} blocks", config.architecture, config.layers),
-            ));
-        }
+        rope.scaling = scaling.clone();
+        let factor = match scaling {
+            RopeScaling::Linear { factor } | RopeScaling::Ntk { factor } => *factor,
+            RopeScaling::Dynamic { factor, .. } | RopeScaling::Yarn(Yarn { factor, .. }) => *factor,
+            _ => 1.0,
+        };
+        let original = scaling.original().unwrap_or(trained);
+        config.context = (original as f64 * f64::from(factor)) as usize;
+    }
+    if let Some(wanted) = options.context {
+        config.context = wanted;
+    } else if let Some(RopeScaling::LongRope { original, .. }) = config.rope().map(|r| &r.scaling) {
+        // Its frequencies differ within and beyond the context of training: beyond has to be asked for.
+        config.context = *original;
     }
     Ok(())
 }
@@ -169,60 +105,210 @@ fn refuse_strange_tensors(source: &ModelSource, names: &NameTable, config: &Deco
 struct Loader<'a> {
     source: &'a ModelSource,
     names: &'static NameTable,
-    config: &'a DecoderConfig,
+    config: &'a ModelConfig,
+    ropes: Vec<Rope>,
+    bias: Option<Arc<RelativeBias>>,
 }
 
-impl Loader<'_> {
-    fn decoder(&self) -> Result<Decoder> {
-        let c = self.config;
-        let layout = match self.source {
-            ModelSource::Gguf(_) => RopeLayout::Adjacent,
+impl<'a> Loader<'a> {
+    fn new(source: &'a ModelSource, names: &'static NameTable, config: &'a ModelConfig) -> Result<Loader<'a>> {
+        let layout = match source {
+            ModelSource::Gguf(_) => names.gguf_rope,
             ModelSource::Hf(_) => RopeLayout::Halves,
         };
-        let rope = Rope { layout, inverse_frequencies: Arc::from(inverse_frequencies(c.rope_theta, c.rotary_dim)) };
-        let embedding =
-            Embedding { site: Site::TokenEmbedding, weight: self.weight(Site::TokenEmbedding, c.vocab, c.width)? };
-        let blocks = (0..c.layers as u32).map(|i| self.block(i, &rope)).collect::<Result<_>>()?;
+        let ropes = config.ropes.iter().map(|spec| {
+            let (frequencies, attention_factor) = spec.frequencies(config.context);
+            Rope { layout, inverse_frequencies: Arc::from(frequencies), attention_factor }
+        });
+        let mut loader = Loader { source, names, config, ropes: ropes.collect(), bias: None };
+        if let Some(buckets) = config.relative_buckets {
+            let table = loader.weight(Site::RelativeBias, buckets, config.heads)?;
+            loader.bias = Some(Arc::new(relative_bias(&table.to_f32(), buckets, config.heads)));
+        }
+        Ok(loader)
+    }
+
+    fn decoder(&self) -> Result<Decoder> {
+        let c = self.config;
+        let stack = self.stack()?;
         // A tied head reads the table; a file may still carry a copy, which must then be used.
         let head_name = self.source.tensor_name(self.names, Site::Head, "weight");
         let head = match self.source.find_weight(&head_name)? {
             Some(_) if !c.tied_embeddings => self.weight(Site::Head, c.vocab, c.width)?,
             None if !c.tied_embeddings => return Err(self.missing(head_name)),
-            _ => embedding.weight.clone(),
+            _ => stack.embeddings.tokens.weight.clone(),
         };
-        let head = Head { norm: self.norm(Site::OutputNorm)?, linear: Linear::new(Site::Head, head) };
-        Ok(Decoder { config: c.clone(), embedding, blocks, head })
+        let norm = self.norm(Site::OutputNorm, c.width)?;
+        Ok(Decoder { stack, head: Head { norm, linear: Linear::new(Site::Head, head), softcap: c.final_softcap } })
     }
 
-    fn block(&self, i: u32, rope: &Rope) -> Result<Block> {
+    fn stack(&self) -> Result<Stack> {
+        let blocks = (0..self.config.layers).map(|i| self.block(i)).collect::<Result<_>>()?;
+        Ok(Stack { config: self.config.clone(), embeddings: self.embeddings()?, blocks })
+    }
+
+    fn embeddings(&self) -> Result<Embeddings> {
         let c = self.config;
-        let site = |s| Site::Block(i, s);
+        let tokens = Embedding {
+            site: Site::TokenEmbedding,
+            weight: self.weight(Site::TokenEmbedding, c.vocab, c.width)?,
+            scale: c.embedding_scale,
+        };
+        let table = |site| -> Result<Option<Embedding>> {
+            let Some(weight) = self.any_rows(site, c.width)? else { return Ok(None) };
+            Ok(Some(Embedding { site, weight, scale: 1.0 }))
+        };
+        let positions = match c.learned_positions {
+            None => None,
+            Some(offset) => {
+                let missing = || self.missing(self.source.tensor_name(self.names, Site::PositionEmbedding, "weight"));
+                Some((table(Site::PositionEmbedding)?.ok_or_else(missing)?, offset))
+            }
+        };
+        let norm = c.embedding_norm.then(|| self.norm(Site::EmbeddingNorm, c.width)).transpose()?;
+        Ok(Embeddings { tokens, positions, token_types: table(Site::TokenTypeEmbedding)?, norm })
+    }
+
+    fn block(&self, i: usize) -> Result<Block> {
+        let c = self.config;
+        let site = |s| Site::Block(i as u32, s);
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let [query, key, value] = if self.has(site(BlockSite::QueryKeyValue))? {
+            self.cut(site(BlockSite::QueryKeyValue), [BlockSite::Query, BlockSite::Key, BlockSite::Value], [q, kv, kv])?
+        } else {
+            [
+                self.linear(site(BlockSite::Query), q, c.width)?,
+                self.linear(site(BlockSite::Key), kv, c.width)?,
+                self.linear(site(BlockSite::Value), kv, c.width)?,
+            ]
+        };
+        let normed = |s, heads| -> Result<Option<Norm>> {
+            c.query_key_norm
+                .map(|over| {
+                    let width = if over == QueryKeyNorm::Row { heads * c.head_dim } else { c.head_dim };
+                    self.norm(site(s), width)
+                })
+                .transpose()
+        };
+        let layer = &c.layer_specs[i];
         Ok(Block {
             attention: Attention {
-                norm: self.norm(site(BlockSite::AttentionNorm))?,
-                query: self.linear(site(BlockSite::Query), q, c.width)?,
-                key: self.linear(site(BlockSite::Key), kv, c.width)?,
-                value: self.linear(site(BlockSite::Value), kv, c.width)?,
+                residual: self.residual(i, BlockSite::AttentionNorm, BlockSite::AttentionPostNorm)?,
+                query,
+                key,
+                value,
                 output: self.linear(site(BlockSite::AttentionOutput), c.width, q)?,
-                rope: rope.clone(),
+                query_norm: normed(BlockSite::QueryNorm, c.heads)?,
+                key_norm: normed(BlockSite::KeyNorm, c.kv_heads)?,
+                rope: layer.rope.and_then(|kind| self.ropes.get(kind)).cloned(),
                 spec: AttentionSpec {
                     heads: c.heads,
                     kv_heads: c.kv_heads,
                     head_dim: c.head_dim,
-                    scale: 1.0 / (c.head_dim as f32).sqrt(),
-                    softcap: None,
-                    mask: Mask::Causal,
+                    scale: c.attention_scale,
+                    softcap: c.attention_softcap,
+                    mask: c.mask(i),
+                    bias: self.bias.clone(),
                 },
             },
             ffn: Ffn {
-                norm: self.norm(site(BlockSite::FfnNorm))?,
-                gate: self.linear(site(BlockSite::Gate), c.ffn, c.width)?,
-                up: self.linear(site(BlockSite::Up), c.ffn, c.width)?,
-                down: self.linear(site(BlockSite::Down), c.width, c.ffn)?,
-                activation: Activation::Silu,
+                residual: self.residual(i, BlockSite::FfnNorm, BlockSite::FfnPostNorm)?,
+                kind: self.ffn(i as u32, layer.moe)?,
             },
         })
+    }
+
+    fn residual(&self, i: usize, before: BlockSite, after: BlockSite) -> Result<Residual> {
+        let norm = |s| self.norm(Site::Block(i as u32, s), self.config.width);
+        Ok(match self.config.residual {
+            ResidualKind::Pre => Residual::Pre(norm(before)?),
+            ResidualKind::Post => Residual::Post(norm(after)?),
+            ResidualKind::Sandwich => Residual::Sandwich { before: norm(before)?, after: norm(after)? },
+        })
+    }
+
+    fn ffn(&self, i: u32, mixture: bool) -> Result<FfnKind> {
+        let (c, activation) = (self.config, self.config.activation);
+        let site = |s| Site::Block(i, s);
+        if let Some(moe) = c.moe.filter(|_| mixture) {
+            return self.moe(i, &moe).map(|moe| FfnKind::Moe(Box::new(moe)));
+        }
+        let down = self.linear(site(BlockSite::Down), c.width, c.ffn)?;
+        if !c.gated {
+            let up = self.linear(site(BlockSite::Up), c.ffn, c.width)?;
+            return Ok(FfnKind::Plain(Plain { up, down, activation }));
+        }
+        let [gate, up] = if self.has(site(BlockSite::GateUp))? {
+            self.cut(site(BlockSite::GateUp), [BlockSite::Gate, BlockSite::Up], [c.ffn, c.ffn])?
+        } else {
+            [self.linear(site(BlockSite::Gate), c.ffn, c.width)?, self.linear(site(BlockSite::Up), c.ffn, c.width)?]
+        };
+        Ok(FfnKind::Gated(Gated { gate, up, down, activation }))
+    }
+
+    fn moe(&self, i: u32, spec: &crate::config::MoeSpec) -> Result<Moe> {
+        let (c, activation) = (self.config, self.config.activation);
+        let site = |s| Site::Block(i, s);
+        let expert = |e: usize| -> Result<Gated> {
+            let linear = |s, rows, cols| -> Result<Linear> {
+                let site = Site::Expert(i, e as u32, s);
+                Ok(Linear::new(site, self.expert(site, spec.routing.experts, rows, cols)?))
+            };
+            Ok(Gated {
+                gate: linear(BlockSite::Gate, spec.ffn, c.width)?,
+                up: linear(BlockSite::Up, spec.ffn, c.width)?,
+                down: linear(BlockSite::Down, c.width, spec.ffn)?,
+                activation,
+            })
+        };
+        let shared = |ffn: usize| -> Result<Shared> {
+            Ok(Shared {
+                network: Gated {
+                    gate: self.linear(site(BlockSite::SharedGate), ffn, c.width)?,
+                    up: self.linear(site(BlockSite::SharedUp), ffn, c.width)?,
+                    down: self.linear(site(BlockSite::SharedDown), c.width, ffn)?,
+                    activation,
+                },
+                gate: self.linear(site(BlockSite::SharedRouter), 1, c.width)?,
+            })
+        };
+        Ok(Moe {
+            router: self.linear(site(BlockSite::Router), spec.routing.experts, c.width)?,
+            routing: spec.routing,
+            experts: (0..spec.routing.experts).map(expert).collect::<Result<_>>()?,
+            shared: spec.shared_ffn.map(shared).transpose()?,
+        })
+    }
+
+    /// One expert's weight: a tensor of its own, or its rows of the stack.
+    fn expert(&self, site: Site, experts: usize, rows: usize, cols: usize) -> Result<Weight> {
+        let ModelSource::Gguf(_) = self.source else { return self.weight(site, rows, cols) };
+        let Site::Expert(_, e, _) = site else { return self.weight(site, rows, cols) };
+        let total =
+            experts.checked_mul(rows).ok_or_else(|| check::problem(self.source, "its experts are too large"))?;
+        let first = e as usize * rows;
+        Ok(self.weight(site, total, cols)?.slice_rows(first..first + rows)?)
+    }
+
+    /// Several projections that one tensor holds, one below the other.
+    fn cut<const N: usize>(&self, site: Site, parts: [BlockSite; N], rows: [usize; N]) -> Result<[Linear; N]> {
+        let Site::Block(block, _) = site else { return Err(self.missing(format!("{site}"))) };
+        let total = rows.iter().sum();
+        let weight = self.weight(site, total, self.config.width)?;
+        // As a column, a bias can be cut by rows.
+        let bias = self.find(site, "bias", 1, total)?.map(|b| Weight::from_f32(&b.to_f32(), total, 1)).transpose()?;
+        let mut first = 0;
+        let mut linears = Vec::with_capacity(N);
+        for (part, rows) in parts.into_iter().zip(rows) {
+            let mut linear = Linear::new(Site::Block(block, part), weight.slice_rows(first..first + rows)?);
+            if let Some(bias) = &bias {
+                let bias = Weight::from_f32(&bias.slice_rows(first..first + rows)?.to_f32(), 1, rows)?;
+                linear.deltas.push(Delta { adapter: None, kind: DeltaKind::Bias(bias) });
+            }
+            first += rows;
+            linears.push(linear);
+        }
+        linears.try_into().map_err(|_| self.missing(format!("{site}")))
     }
 
     fn linear(&self, site: Site, rows: usize, cols: usize) -> Result<Linear> {
@@ -233,8 +319,29 @@ impl Loader<'_> {
         Ok(linear)
     }
 
-    fn norm(&self, site: Site) -> Result<Norm> {
-        Ok(Norm { site, weight: self.weight(site, 1, self.config.width)?, eps: self.config.norm_eps })
+    fn norm(&self, site: Site, width: usize) -> Result<Norm> {
+        let c = self.config;
+        let bias = match c.norm {
+            NormKind::Layer => self.find(site, "bias", 1, width)?,
+            NormKind::Rms => None,
+        };
+        let weight = self.weight(site, 1, width)?;
+        Ok(Norm { site, kind: c.norm, weight, bias, eps: c.norm_eps, offset: c.norm_offset })
+    }
+
+    /// Whether the file has the tensor of a site.
+    fn has(&self, site: Site) -> Result<bool> {
+        let name = self.source.tensor_name(self.names, site, "weight");
+        Ok(!name.is_empty() && self.source.find_weight(&name)?.is_some())
+    }
+
+    /// A table of the width, with as many rows as it has.
+    fn any_rows(&self, site: Site, width: usize) -> Result<Option<Weight>> {
+        let name = self.source.tensor_name(self.names, site, "weight");
+        match self.source.find_weight(&name)? {
+            None => Ok(None),
+            Some(weight) => self.find(site, "weight", weight.rows(), width),
+        }
     }
 
     fn weight(&self, site: Site, rows: usize, cols: usize) -> Result<Weight> {
@@ -245,20 +352,62 @@ impl Loader<'_> {
     fn find(&self, site: Site, suffix: &str, rows: usize, cols: usize) -> Result<Option<Weight>> {
         let tensor = self.source.tensor_name(self.names, site, suffix);
         let Some(weight) = self.source.find_weight(&tensor)? else { return Ok(None) };
-        if (weight.rows(), weight.cols()) != (rows, cols) {
+        let transposed = matches!(self.source, ModelSource::Hf(_))
+            && suffix == "weight"
+            && self.names.entry(site).is_some_and(|e| e.transform == Transform::Transposed);
+        let expected = if transposed { (cols, rows) } else { (rows, cols) };
+        if (weight.rows(), weight.cols()) != expected {
             return Err(Error::Shape {
                 file: self.source.name(),
                 tensor,
                 found_rows: weight.rows(),
                 found_cols: weight.cols(),
-                rows,
-                cols,
+                rows: expected.0,
+                cols: expected.1,
             });
         }
-        Ok(Some(weight))
+        if transposed { transpose(&weight).map(Some) } else { Ok(Some(weight)) }
     }
 
     fn missing(&self, tensor: String) -> Error {
         Error::MissingTensor { file: self.source.name(), tensor, architecture: self.config.architecture.clone() }
     }
+}
+
+/// A copy in f32, rows and columns exchanged: the one layout of a file that no projection can read in place.
+fn transpose(weight: &Weight) -> Result<Weight> {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    let values = weight.to_f32();
+    let mut turned = vec![0.0; values.len()];
+    for (r, row) in values.chunks_exact(cols).enumerate() {
+        for (c, &v) in row.iter().enumerate() {
+            turned[c * rows + r] = v;
+        }
+    }
+    Ok(Weight::from_f32(&turned, cols, rows)?)
+}
+
+/// MPNet's bias: half of the buckets for each direction, of each half the first half a distance each, the others
+/// over logarithmically growing ranges up to a distance of 128 (T5; Raffel et al. 2020).
+fn relative_bias(table: &[f32], buckets: usize, heads: usize) -> RelativeBias {
+    const FARTHEST: usize = 128;
+    let half = buckets / 2;
+    let exact = half / 2;
+    let bucket = |distance: isize| {
+        // An entry behind the row's own counts from the second half.
+        let side = if distance > 0 { half } else { 0 };
+        let n = distance.unsigned_abs();
+        let within = if n < exact {
+            n
+        } else {
+            let ratio = (n as f32 / exact as f32).ln() / (FARTHEST as f32 / exact as f32).ln();
+            (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+        };
+        side + within
+    };
+    let width = 2 * FARTHEST + 1;
+    let expanded = (0..heads * width)
+        .map(|i| table[bucket((i % width) as isize - FARTHEST as isize) * heads + i / width])
+        .collect();
+    RelativeBias { heads, max: FARTHEST, table: expanded }
 }

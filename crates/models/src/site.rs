@@ -16,6 +16,18 @@ pub enum Site {
     Head,
     /// A weight of block `.0`.
     Block(u32, BlockSite),
+    /// Gate, up or down of expert `.1` in block `.0`.
+    Expert(u32, u32, BlockSite),
+    /// The table of positions, `[positions, width]`.
+    PositionEmbedding,
+    /// The table of token types, `[types, width]`.
+    TokenTypeEmbedding,
+    /// The norm behind the embedding.
+    EmbeddingNorm,
+    /// The relative position bias, `[buckets, heads]`.
+    RelativeBias,
+    /// Projection `.0` behind an encoder's pooling.
+    Dense(u32),
 }
 
 /// One weight of a block.
@@ -40,6 +52,47 @@ pub enum BlockSite {
     Up,
     /// Down projection, `[width, ffn]`.
     Down,
+    /// Query, key and value in one tensor, in this order.
+    QueryKeyValue,
+    /// Gate and up in one tensor, in this order.
+    GateUp,
+    /// The norm of queries.
+    QueryNorm,
+    /// The norm of keys.
+    KeyNorm,
+    /// The norm behind attention: of its branch or of the sum.
+    AttentionPostNorm,
+    /// The norm behind the feed-forward network: of its branch or of the sum.
+    FfnPostNorm,
+    /// The router of a mixture of experts, `[experts, width]`.
+    Router,
+    /// Gate projection of the expert for every row.
+    SharedGate,
+    /// Up projection of the expert for every row.
+    SharedUp,
+    /// Down projection of the expert for every row.
+    SharedDown,
+    /// The gate before the expert for every row, `[1, width]`.
+    SharedRouter,
+}
+
+impl BlockSite {
+    /// Whether this is a norm.
+    pub const fn is_norm(self) -> bool {
+        use BlockSite::{AttentionNorm, AttentionPostNorm, FfnNorm, FfnPostNorm, KeyNorm, QueryNorm};
+        matches!(self, AttentionNorm | FfnNorm | QueryNorm | KeyNorm | AttentionPostNorm | FfnPostNorm)
+    }
+}
+
+impl Site {
+    /// Whether this is a norm.
+    pub const fn is_norm(self) -> bool {
+        match self {
+            Site::OutputNorm | Site::EmbeddingNorm => true,
+            Site::Block(_, site) => site.is_norm(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Site {
@@ -49,6 +102,12 @@ impl fmt::Display for Site {
             Site::OutputNorm => f.write_str("output norm"),
             Site::Head => f.write_str("head"),
             Site::Block(i, site) => write!(f, "block {i} {site:?}"),
+            Site::Expert(i, expert, site) => write!(f, "block {i} expert {expert} {site:?}"),
+            Site::PositionEmbedding => f.write_str("position embedding"),
+            Site::TokenTypeEmbedding => f.write_str("token type embedding"),
+            Site::EmbeddingNorm => f.write_str("embedding norm"),
+            Site::RelativeBias => f.write_str("relative position bias"),
+            Site::Dense(i) => write!(f, "dense layer {i}"),
         }
     }
 }

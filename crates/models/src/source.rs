@@ -5,6 +5,7 @@ use std::path::Path;
 use porism_formats::{Gguf, HfFolder, Weight};
 use porism_text::Tokenizer;
 
+use crate::arch::{gemma, moe};
 use crate::names::NameTable;
 use crate::site::Site;
 use crate::{Error, Result};
@@ -47,8 +48,18 @@ impl ModelSource {
     pub fn names(&self) -> Result<&'static NameTable> {
         let name = self.architecture()?;
         let table = match self {
+            // Mixtral calls itself a llama; what makes it one is that it counts its experts.
+            ModelSource::Gguf(g) if name == "llama" && g.get("llama.expert_count").is_some() => Some(&moe::MIXTRAL),
             ModelSource::Gguf(_) => NameTable::for_gguf(&name),
-            ModelSource::Hf(_) => NameTable::for_hf(&name),
+            ModelSource::Hf(f) => {
+                let bidirectional = f.config()?.find_bool("use_bidirectional_attention")? == Some(true);
+                match NameTable::for_hf(&name) {
+                    Some(table) if bidirectional && table.hf_model_type == gemma::EMBEDDING_GEMMA.hf_model_type => {
+                        Some(&gemma::EMBEDDING_GEMMA)
+                    }
+                    other => other,
+                }
+            }
         };
         table.ok_or_else(|| Error::UnknownArchitecture { file: self.name(), name, known: NameTable::known() })
     }
@@ -57,7 +68,12 @@ impl ModelSource {
     pub fn tensor_name(&self, names: &NameTable, site: Site, suffix: &str) -> String {
         match self {
             ModelSource::Gguf(_) => names.gguf_name(site, suffix),
-            ModelSource::Hf(_) => names.hf_name(site, suffix),
+            // Exports of one model differ in what stands before the names.
+            ModelSource::Hf(f) => {
+                let under = |prefix: &&str| names.hf_name_with(prefix, site, suffix);
+                let there = |name: &String| f.tensor(name).is_some();
+                names.hf_prefixes.iter().filter_map(under).find(there).or_else(|| names.hf_name(site, suffix))
+            }
         }
         .unwrap_or_default()
     }

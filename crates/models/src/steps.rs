@@ -4,106 +4,14 @@
 //! overrides them with fused code, the tape executor keeps the defaults so that every gradient comes
 //! from a fine step. Activations are f32 `[tokens, width]` at every seam.
 
-use std::sync::Arc;
-
-use porism_formats::Weight;
 use porism_kernels::activation::Activation;
-use porism_kernels::attention::Mask;
-use porism_kernels::rope::RopeLayout;
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
-use crate::site::{ProbeGroup, Site, SlotSite};
+use crate::moe::{Moe, Routes, Routing};
+use crate::parts::{Attention, AttentionSpec, Embedding, Ffn, FfnKind, Head, Norm, Rope};
+use crate::site::{ProbeGroup, SlotSite};
 use crate::{Error, Result};
-
-/// A token embedding table, `[vocab, width]`.
-#[derive(Clone, Debug)]
-pub struct Embedding {
-    /// Which weight this is.
-    pub site: Site,
-    /// The table.
-    pub weight: Weight,
-}
-
-/// RMSNorm: `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019).
-#[derive(Clone, Debug)]
-pub struct Norm {
-    /// Which weight this is.
-    pub site: Site,
-    /// One row of `width` factors.
-    pub weight: Weight,
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
-/// Rotary position embedding (Su et al. 2021): pairs of a head's features turn with the position.
-#[derive(Clone, Debug)]
-pub struct Rope {
-    /// Which features form a pair: it depends on the file that the projections came from.
-    pub layout: RopeLayout,
-    /// Radians a position for each pair, `rotary_dim / 2` numbers.
-    pub inverse_frequencies: Arc<[f32]>,
-}
-
-/// The shape of one attention step.
-#[derive(Clone, Debug)]
-pub struct AttentionSpec {
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; `heads` is a multiple of it.
-    pub kv_heads: usize,
-    /// Features a head.
-    pub head_dim: usize,
-    /// Factor on the scores, usually `1 / sqrt(head_dim)`.
-    pub scale: f32,
-    /// `cap * tanh(score / cap)`, where the model has it.
-    pub softcap: Option<f32>,
-    /// Which earlier entries a row sees.
-    pub mask: Mask,
-}
-
-/// The attention half of a block.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    /// The norm before it.
-    pub norm: Norm,
-    /// `[heads * head_dim, width]`.
-    pub query: Linear,
-    /// `[kv_heads * head_dim, width]`.
-    pub key: Linear,
-    /// `[kv_heads * head_dim, width]`.
-    pub value: Linear,
-    /// `[width, heads * head_dim]`.
-    pub output: Linear,
-    /// Positions.
-    pub rope: Rope,
-    /// Shape and mask.
-    pub spec: AttentionSpec,
-}
-
-/// The feed-forward half of a block: `down(act(gate(x)) * up(x))`.
-#[derive(Clone, Debug)]
-pub struct Ffn {
-    /// The norm before it.
-    pub norm: Norm,
-    /// `[ffn, width]`.
-    pub gate: Linear,
-    /// `[ffn, width]`.
-    pub up: Linear,
-    /// `[width, ffn]`.
-    pub down: Linear,
-    /// The non-linearity on the gate.
-    pub activation: Activation,
-}
-
-/// The end of a model: norm and projection to the vocabulary.
-#[derive(Clone, Debug)]
-pub struct Head {
-    /// The norm before it.
-    pub norm: Norm,
-    /// `[vocab, width]`.
-    pub linear: Linear,
-}
 
 /// What is wanted of the head, for `n` wanted rows.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +56,7 @@ impl<R> HeadOutput<R> {
 }
 
 /// An executor: everything that a model's forward pass is made of.
-pub trait Steps {
+pub trait Steps: Sized {
     /// Activations, f32 `[tokens, width]`, contiguous.
     type Rows;
     /// What is kept of a sequence between passes.
@@ -162,7 +70,7 @@ pub trait Steps {
     fn to_vec(&self, x: &Self::Rows) -> Result<Vec<f32>>;
     /// The rows of the table for ids, or given rows as they are. An id outside the table is an error.
     fn embed(&mut self, table: &Embedding, input: &Input) -> Result<Self::Rows>;
-    /// Normalizes each row.
+    /// Normalizes each run of as many features as the norm has factors: a row, or each head of it.
     fn norm(&mut self, norm: &Norm, x: &Self::Rows) -> Result<Self::Rows>;
     /// Base and deltas; the batch says which rows run with which adapter. For rows that are no longer
     /// the batch's own (the head's wanted rows) pass the batch that describes them.
@@ -185,12 +93,25 @@ pub trait Steps {
     fn add(&mut self, a: Self::Rows, b: Self::Rows) -> Result<Self::Rows>;
     /// `act(gate) * up`.
     fn act_mul(&mut self, activation: Activation, gate: Self::Rows, up: Self::Rows) -> Result<Self::Rows>;
+    /// `act(x)`.
+    fn act(&mut self, activation: Activation, x: Self::Rows) -> Result<Self::Rows>;
+    /// `cap * tanh(x / cap)`.
+    fn softcap(&mut self, cap: f32, x: Self::Rows) -> Result<Self::Rows>;
+    /// Chooses each row's experts from the router's logits `[tokens, experts]`.
+    fn route(&mut self, layer: usize, routing: &Routing, logits: Self::Rows) -> Result<Routes<Self::Rows>>;
+    /// Row `i` of the result is `sum over j of weights[i, j] * part[from[i][j]]`, summed in order of `j`; `parts`
+    /// are counted through, one after the other. Shapes: weights `[tokens, k]`, from `tokens * k` numbers.
+    fn weighted_sum(&mut self, parts: Vec<Self::Rows>, from: &[u32], weights: &Self::Rows) -> Result<Self::Rows>;
     /// The given rows, in the given order.
     fn select_rows(&mut self, x: &Self::Rows, rows: &[usize]) -> Result<Self::Rows>;
     /// `x - logsumexp(x)` of each row.
     fn log_softmax(&mut self, x: Self::Rows) -> Result<Self::Rows>;
     /// Column `columns[i]` of row `i`, `[tokens, 1]`.
     fn gather(&mut self, x: &Self::Rows, columns: &[u32]) -> Result<Self::Rows>;
+    /// For each span of the batch the mean of its rows, `[spans, width]`.
+    fn mean_of_spans(&mut self, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows>;
+    /// Each row at Euclidean length one; a row of zeros stays.
+    fn unit_rows(&mut self, x: Self::Rows) -> Result<Self::Rows>;
     /// Weighted mean cross-entropy of logits, `[1, 1]`; see [`HeadRequest::CrossEntropy`].
     fn cross_entropy(&mut self, logits: Self::Rows, targets: &[u32], weights: &[f32]) -> Result<Self::Rows>;
     /// Mean KL divergence from a teacher, `[1, 1]`; see [`HeadRequest::KlTo`].
@@ -217,15 +138,34 @@ pub trait Steps {
         x: &Self::Rows,
         batch: &Batch,
     ) -> Result<(Self::Rows, Self::Rows, Self::Rows)> {
-        let head_dim = attention.spec.head_dim;
-        let normed = self.norm(&attention.norm, x)?;
-        self.probe(ProbeGroup::AttentionInput(layer as u32), &normed)?;
-        let q = self.linear(&attention.query, &normed, batch)?;
-        let k = self.linear(&attention.key, &normed, batch)?;
-        let v = self.linear(&attention.value, &normed, batch)?;
-        let q = self.rope(&attention.rope, q, head_dim, batch)?;
-        let k = self.rope(&attention.rope, k, head_dim, batch)?;
+        let normed = match attention.residual.before() {
+            Some(norm) => &self.norm(norm, x)?,
+            None => x,
+        };
+        self.probe(ProbeGroup::AttentionInput(layer as u32), normed)?;
+        let q = self.linear(&attention.query, normed, batch)?;
+        let k = self.linear(&attention.key, normed, batch)?;
+        let v = self.linear(&attention.value, normed, batch)?;
+        let q = self.position(attention, attention.query_norm.as_ref(), q, batch)?;
+        let k = self.position(attention, attention.key_norm.as_ref(), k, batch)?;
         Ok((q, k, v))
+    }
+
+    /// Queries or keys through their norm, if they have one, and turned to their positions.
+    fn position(
+        &mut self,
+        attention: &Attention,
+        norm: Option<&Norm>,
+        mut x: Self::Rows,
+        batch: &Batch,
+    ) -> Result<Self::Rows> {
+        if let Some(norm) = norm {
+            x = self.norm(norm, &x)?;
+        }
+        match &attention.rope {
+            Some(rope) => self.rope(rope, x, attention.spec.head_dim, batch),
+            None => Ok(x),
+        }
     }
 
     /// Attention's output projection.
@@ -236,13 +176,35 @@ pub trait Steps {
 
     /// The feed-forward branch, norm included, without the residual.
     fn mlp(&mut self, layer: usize, ffn: &Ffn, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
-        let normed = self.norm(&ffn.norm, x)?;
-        self.probe(ProbeGroup::FfnInput(layer as u32), &normed)?;
-        let gate = self.linear(&ffn.gate, &normed, batch)?;
-        let up = self.linear(&ffn.up, &normed, batch)?;
-        let hidden = self.act_mul(ffn.activation, gate, up)?;
+        let normed = match ffn.residual.before() {
+            Some(norm) => &self.norm(norm, x)?,
+            None => x,
+        };
+        self.probe(ProbeGroup::FfnInput(layer as u32), normed)?;
+        let hidden = match &ffn.kind {
+            FfnKind::Gated(f) => {
+                let gate = self.linear(&f.gate, normed, batch)?;
+                let up = self.linear(&f.up, normed, batch)?;
+                self.act_mul(f.activation, gate, up)?
+            }
+            FfnKind::Plain(f) => {
+                let up = self.linear(&f.up, normed, batch)?;
+                self.act(f.activation, up)?
+            }
+            FfnKind::Moe(moe) => return self.moe(layer, moe, normed, batch),
+        };
         self.probe(ProbeGroup::DownInput(layer as u32), &hidden)?;
-        self.linear(&ffn.down, &hidden, batch)
+        let down = match &ffn.kind {
+            FfnKind::Gated(f) => &f.down,
+            FfnKind::Plain(f) => &f.down,
+            FfnKind::Moe(_) => return Ok(hidden),
+        };
+        self.linear(down, &hidden, batch)
+    }
+
+    /// A mixture of experts on normed rows: each row through the experts that its router chose.
+    fn moe(&mut self, layer: usize, moe: &Moe, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
+        crate::moe::mix(self, layer, moe, x, batch)
     }
 
     /// Norm, projection to the vocabulary and what is asked of it. `x` holds the wanted rows only and
@@ -256,7 +218,10 @@ pub trait Steps {
     ) -> Result<HeadOutput<Self::Rows>> {
         let normed = self.norm(&head.norm, x)?;
         self.probe(ProbeGroup::HeadInput, &normed)?;
-        let logits = self.linear(&head.linear, &normed, batch)?;
+        let mut logits = self.linear(&head.linear, &normed, batch)?;
+        if let Some(cap) = head.softcap {
+            logits = self.softcap(cap, logits)?;
+        }
         match request {
             HeadRequest::Logits => Ok(HeadOutput::Rows(logits)),
             HeadRequest::LogProbOf(tokens) => {

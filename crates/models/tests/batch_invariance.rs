@@ -22,7 +22,7 @@ fn sequence(i: u32) -> Vec<u32> {
 fn a_row_is_the_same_in_every_batch() {
     let decoder = default_decoder();
     for (activations, kv) in [(Activations::Int8, KvType::F16), (Activations::F32, KvType::F32)] {
-        let new = || CpuState::new(&decoder.config, kv);
+        let new = || CpuState::new(&decoder.stack.config, kv);
         // Each sequence alone: a prompt, then one more token.
         let mut steps = cpu(1, activations);
         let mut alone = Vec::new();
@@ -47,7 +47,7 @@ fn a_row_is_the_same_in_every_batch() {
                         wanted: (0..size).collect(),
                     };
                     let together = bits(&decoder, &mut steps, &mut states, &batch);
-                    let vocab = decoder.config.vocab;
+                    let vocab = decoder.stack.config.vocab;
                     for (row, &i) in members.iter().enumerate() {
                         assert!(
                             together[row * vocab..(row + 1) * vocab] == alone[i as usize],
@@ -66,10 +66,10 @@ fn a_prompt_in_pieces_gives_the_same_bits() {
     let ids: Vec<u32> = (0..300).map(|j| 500 + (j * 104_729) % 40_000).collect();
     for (activations, kv) in [(Activations::Int8, KvType::F16), (Activations::F32, KvType::F32)] {
         let mut steps = cpu(2, activations);
-        let mut state = [CpuState::new(&decoder.config, kv)];
+        let mut state = [CpuState::new(&decoder.stack.config, kv)];
         let whole = bits(&decoder, &mut steps, &mut state, &Batch::single(&ids, 0));
         for cuts in [vec![256], vec![1, 2, 255, 257], vec![150, 299]] {
-            let mut state = [CpuState::new(&decoder.config, kv)];
+            let mut state = [CpuState::new(&decoder.stack.config, kv)];
             let mut start = 0;
             let mut last = Vec::new();
             for end in cuts.iter().copied().chain([ids.len()]) {

@@ -46,7 +46,7 @@ fn run(source: &ModelSource, out: &Path, to: Target) -> Result<Report, String> {
 /// The last position's logits in exact mode.
 fn logits(source: &ModelSource, ids: &[u32]) -> Vec<f32> {
     let decoder = load_decoder(source).expect("a decoder");
-    let mut states = [CpuState::new(&decoder.config, KvType::F32)];
+    let mut states = [CpuState::new(&decoder.stack.config, KvType::F32)];
     let mut steps = cpu(2, Activations::F32);
     let rows = decoder
         .forward(&mut steps, &Batch::single(ids, 0), &mut states, HeadRequest::Logits)

@@ -42,7 +42,7 @@ fn exact_mode_gives_the_golden_logits_and_tokens() {
     let decoder = default_decoder();
     for golden in golden() {
         let mut steps = cpu(2, Activations::F32);
-        let mut states = [CpuState::new(&decoder.config, KvType::F32)];
+        let mut states = [CpuState::new(&decoder.stack.config, KvType::F32)];
         let mut logits = last_logits(&decoder, &mut steps, &mut states, &golden.prompt_ids, 0);
         let far = distance(&golden, &logits);
         assert!(far < 1e-3, "{:?}: {far} standard deviations", golden.prompt);
@@ -59,7 +59,7 @@ fn exact_mode_gives_the_golden_logits_and_tokens() {
 fn int8_mode_stays_near() {
     let decoder = default_decoder();
     for golden in golden() {
-        let mut states = [CpuState::new(&decoder.config, KvType::F16)];
+        let mut states = [CpuState::new(&decoder.stack.config, KvType::F16)];
         let logits = last_logits(&decoder, &mut cpu(2, Activations::Int8), &mut states, &golden.prompt_ids, 0);
         let far = distance(&golden, &logits);
         // Measured 0.05 and 0.06; rounding 8-bit activations cannot do much better, a broken scale much worse.

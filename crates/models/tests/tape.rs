@@ -27,7 +27,7 @@ fn tape(parameters: Parameters) -> TapeExecutor {
 }
 
 fn states(decoder: &Decoder) -> Vec<TapeState> {
-    vec![TapeState::new(&decoder.config); 2]
+    vec![TapeState::new(&decoder.stack.config); 2]
 }
 
 fn named(steps: &TapeExecutor) -> Vec<(Parameter, Var)> {
@@ -223,7 +223,7 @@ fn training_learns_a_sequence_by_heart() {
     }
     assert!(losses[0] > 1.5 && losses[149] < 0.05, "from {} to {}", losses[0], losses[149]);
     // What was trained is what runs: the greedy continuation of the first token is the sequence.
-    let mut states = [TapeState::new(&decoder.config)];
+    let mut states = [TapeState::new(&decoder.stack.config)];
     let mut id = ids[0];
     for (position, &want) in ids[1..].iter().enumerate() {
         let batch = Batch::single(&[id], position as u32);
@@ -277,7 +277,8 @@ fn both_executors_agree_on_deltas_seeds_and_states() {
         let mut random = Random(16);
         let seeds: Vec<Vec<f32>> = (0..4).map(|_| random.numbers(2 * KV_WIDTH)).collect();
         let mut cpu = CpuExecutor::new(Arc::new(Pool::new(2)), Isa::detect(), Activations::F32);
-        let cpu_states = vec![CpuState::new(&decoder.config, KvType::F32), CpuState::new(&decoder.config, KvType::F32)];
+        let cpu_states =
+            vec![CpuState::new(&decoder.stack.config, KvType::F32), CpuState::new(&decoder.stack.config, KvType::F32)];
         let want = in_two_batches(&decoder, &mut cpu, cpu_states, &seeds);
         let got = in_two_batches(&decoder, &mut tape(Parameters::none()), states(&decoder), &seeds);
         let wide = |v: &[f32]| Matrix::new(10, VOCAB, v.iter().map(|&v| f64::from(v)).collect());
@@ -344,7 +345,8 @@ fn a_probe_sees_each_input_once_and_the_same_on_both_executors() {
     let on_the_cpu = collect(&|probe| {
         let mut steps = CpuExecutor::new(Arc::new(Pool::new(2)), Isa::detect(), Activations::F32);
         steps.set_probe(Some(probe));
-        let mut states = vec![CpuState::new(&decoder.config, KvType::F32), CpuState::new(&decoder.config, KvType::F32)];
+        let mut states =
+            vec![CpuState::new(&decoder.stack.config, KvType::F32), CpuState::new(&decoder.stack.config, KvType::F32)];
         decoder.forward(&mut steps, &toy::batch(), &mut states, REQUEST).unwrap();
     });
     assert_eq!(on_the_tape.keys().collect::<Vec<_>>(), on_the_cpu.keys().collect::<Vec<_>>());
@@ -388,7 +390,7 @@ fn what_does_not_fit_is_refused() {
     let mut batch = toy::batch();
     batch.input = porism_models::Input::Rows { values: vec![0.0; 9 * 3], width: 3 };
     refused(batch, two(), REQUEST, "rows of 3 numbers for a model of width 16");
-    let mut state = TapeState::new(&decoder.config);
+    let mut state = TapeState::new(&decoder.stack.config);
     assert!(state.seed(0, &[0.0; 3], &[0.0; 3]).is_err());
     assert!(state.seed(7, &[0.0; 8], &[0.0; 8]).is_err());
     assert!(state.rollback(porism_models::Mark(1)).is_err());

@@ -16,7 +16,7 @@ fn the_tape_gives_the_golden_logits_and_tokens() {
     let decoder = default_decoder();
     let mut steps = TapeExecutor::new(OpContext::new(2), Parameters::none());
     for golden in golden() {
-        let mut states = [TapeState::new(&decoder.config)];
+        let mut states = [TapeState::new(&decoder.stack.config)];
         let mut ids = golden.prompt_ids.clone();
         let mut position = 0;
         for (i, &want) in golden.greedy_ids.iter().enumerate() {
@@ -68,8 +68,8 @@ fn a_step_of_lora_on_the_packed_weights_lowers_the_loss_as_its_gradient_says() {
     let weights = vec![1.0; batch.len()];
     let request = HeadRequest::CrossEntropy { targets: &ids[1..], weights: &weights };
     let mut steps = TapeExecutor::new(OpContext::new(2), Parameters::adapter(&decoder, adapter).unwrap());
-    assert_eq!(steps.parameters().len(), 2 * (7 * decoder.config.layers + 1));
-    let states = [TapeState::new(&decoder.config)];
+    assert_eq!(steps.parameters().len(), 2 * (7 * decoder.stack.config.layers + 1));
+    let states = [TapeState::new(&decoder.stack.config)];
     let mut run =
         |memory: BlockMemory| loss_gradients(&decoder, &mut steps, &batch, &states, request, |_| memory).unwrap();
 

@@ -74,7 +74,7 @@ fn norms() {
 fn rope_in_both_layouts() {
     let x = Random(4).var(3, 24);
     let (positions, frequencies) = ([0, 5, 900], inverse_frequencies(10_000.0, 8));
-    let table = Arc::new(RopeTable::new(&positions, &frequencies));
+    let table = Arc::new(RopeTable::new(&positions, &frequencies, 1.0));
     for layout in [RopeLayout::Adjacent, RopeLayout::Halves] {
         check_gradients(
             "rope",
@@ -266,7 +266,7 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
     let spec = Dense { heads: 2, kv_heads: 1, head_dim: 4, scale: 1.0, softcap: None, bias: None };
     let whole = |n: usize| vec![DenseSpan::whole(Mask::Causal, 0..n)];
     let double = Tensor::zeros((2, 8), candle_core::DType::F64, &Device::Cpu).unwrap();
-    let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1]));
+    let table = Arc::new(RopeTable::new(&[0, 1], &[1.0, 0.1], 1.0));
     let refused: [(&str, Result<Tensor>); 19] = [
         ("x has 5 columns, the weight 8", linear(&context, &zeros(2, 5), &zeros(3, 8))),
         ("x has 5 columns, the weight 64", frozen_linear(&context, &zeros(2, 5), &packed_weight(1))),

@@ -43,7 +43,7 @@ struct Frozen {
 
 fn on_the_tape(context: &OpContext, p: &[Tensor], frozen: &Frozen) -> Tensor {
     let [table, norm, a, b, value, gate, up, down, head] = p else { panic!("nine parameters") };
-    let rope_table = Arc::new(RopeTable::new(&POSITIONS, &inverse_frequencies(100.0, 4)));
+    let rope_table = Arc::new(RopeTable::new(&POSITIONS, &inverse_frequencies(100.0, 4), 1.0));
     let turn = |x: &Tensor| rope(context, x, RopeLayout::Halves, &rope_table, 4).unwrap();
     let x = select_rows(context, table, &IDS).unwrap();
     let normed = rms_norm(context, &x, norm, EPS).unwrap();

@@ -135,7 +135,7 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
         modes: &modes(&args),
     };
     let rows = plan.rows();
-    let (longest, trained) = (rows.iter().map(RowSpec::positions).max(), loaded.decoder.config.context);
+    let (longest, trained) = (rows.iter().map(RowSpec::positions).max(), loaded.decoder.stack.config.context);
     if let Some(longest) = longest.filter(|&n| n > trained) {
         say(&format!("note: the model was trained for a context of {trained} tokens; rows go up to {longest}"));
     }

@@ -111,7 +111,7 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     if text.uncovered_bytes > 0 {
         say(&format!("note: {} bytes of {file} have no token in this vocabulary", text.uncovered_bytes));
     }
-    let trained = loaded.decoder.config.context;
+    let trained = loaded.decoder.stack.config.context;
     if protocol.context() > trained {
         let asked = protocol.context();
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {asked} goes beyond"));

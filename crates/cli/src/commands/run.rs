@@ -132,7 +132,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     let template = if args.raw { None } else { Some(template(&loaded)?) };
     let activations = Activations::from(args.activations);
     let (pool, isa) = threads(args.threads);
-    let trained = loaded.decoder.config.context;
+    let trained = loaded.decoder.stack.config.context;
     let holds = args.context.unwrap_or(trained);
     if holds > trained {
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {holds} goes beyond"));

@@ -27,7 +27,7 @@ pub fn run_row(decoder: &Decoder, isa: Isa, spec: &RowSpec, repeat: usize) -> Re
     let mut bench = Bench {
         decoder,
         steps: CpuExecutor::new(pool, isa, spec.activations),
-        states: [CpuState::new(&decoder.config, spec.kv_type)],
+        states: [CpuState::new(&decoder.stack.config, spec.kv_type)],
         numbers: Numbers(1),
     };
     match spec.test {
@@ -72,7 +72,7 @@ impl Bench<'_> {
     fn prompt(&mut self, start: usize, n: usize) -> Result<()> {
         let end = start + n;
         for part in chunks(start..end) {
-            let ids = self.numbers.ids(part.len(), self.decoder.config.vocab);
+            let ids = self.numbers.ids(part.len(), self.decoder.stack.config.vocab);
             let mut batch = Batch::single(&ids, part.start as u32);
             if part.end < end {
                 batch.wanted.clear();
@@ -85,7 +85,7 @@ impl Bench<'_> {
     /// `n` tokens from position `start` on, one at a time.
     fn generate(&mut self, start: usize, n: usize) -> Result<()> {
         for position in start..start + n {
-            let ids = self.numbers.ids(1, self.decoder.config.vocab);
+            let ids = self.numbers.ids(1, self.decoder.stack.config.vocab);
             let batch = Batch::single(&ids, position as u32);
             black_box(self.decoder.forward(&mut self.steps, &batch, &mut self.states, HeadRequest::Logits)?);
         }
@@ -94,10 +94,10 @@ impl Bench<'_> {
 
     /// Puts `n` entries of random numbers into the cache of every layer.
     fn fill(&mut self, n: usize) -> Result<()> {
-        let config = &self.decoder.config;
+        let config = &self.decoder.stack.config;
         let len = n * config.kv_heads * config.head_dim;
         let (k, v) = (self.numbers.values(len), self.numbers.values(len));
-        for layer in 0..self.decoder.blocks.len() {
+        for layer in 0..self.decoder.stack.blocks.len() {
             self.states[0].seed(layer, &k, &v)?;
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Bench<'_> {
         for part in chunks(start..start + n) {
             let ids = vec![0; part.len()];
             let batch = Batch::single(&ids, part.start as u32);
-            for (layer, block) in decoder.blocks.iter().enumerate() {
+            for (layer, block) in decoder.stack.blocks.iter().enumerate() {
                 let spec = &block.attention.spec;
                 let q = self.rows(part.len(), spec.heads * spec.head_dim)?;
                 let k = self.rows(part.len(), spec.kv_heads * spec.head_dim)?;
@@ -128,7 +128,7 @@ impl Bench<'_> {
     fn rows(&mut self, rows: usize, width: usize) -> Result<Rows> {
         // A table of the wanted width lets given rows through.
         let weight = Weight::from_f32(&vec![0.0; width], 1, width).map_err(porism_models::Error::from)?;
-        let table = Embedding { site: Site::TokenEmbedding, weight };
+        let table = Embedding { site: Site::TokenEmbedding, weight, scale: 1.0 };
         let input = Input::Rows { values: self.numbers.values(rows * width), width };
         Ok(self.steps.embed(&table, &input)?)
     }

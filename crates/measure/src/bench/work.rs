@@ -1,7 +1,8 @@
 //! What a row has to read and to compute, counted from the model's shapes.
 
-use porism_models::Decoder;
 use porism_models::cpu::{CpuState, KvType};
+use porism_models::parts::FfnKind;
+use porism_models::{Decoder, Linear, Site};
 
 use super::{RowSpec, Test};
 use crate::chunks::chunks;
@@ -34,21 +35,27 @@ struct Pass {
 impl Pass {
     fn of(decoder: &Decoder, kv: KvType) -> Pass {
         let (mut blocks, mut block_weights) = (0, 0);
-        for block in &decoder.blocks {
-            let (a, f) = (&block.attention, &block.ffn);
-            for linear in [&a.query, &a.key, &a.value, &a.output, &f.gate, &f.up, &f.down] {
+        for block in &decoder.stack.blocks {
+            // Of a mixture, the router and the experts that work on one token.
+            let idle = match &block.ffn.kind {
+                FfnKind::Moe(moe) => moe.routing.used..moe.routing.experts,
+                _ => 0..0,
+            };
+            let works =
+                |linear: &&Linear| !matches!(linear.site, Site::Expert(_, e, _) if idle.contains(&(e as usize)));
+            for linear in block.linears().into_iter().filter(works) {
                 blocks += linear.weight.bytes().len();
                 block_weights += linear.weight.len();
             }
-            blocks += a.norm.weight.bytes().len() + f.norm.weight.bytes().len();
+            blocks += block.norms().map(|n| n.weight.bytes().len()).sum::<usize>();
         }
         Pass {
             blocks: blocks as u64,
             block_weights: block_weights as u64,
             head: (decoder.head.linear.weight.bytes().len() + decoder.head.norm.weight.bytes().len()) as u64,
             head_weights: decoder.head.linear.weight.len() as u64,
-            embedding_row: decoder.embedding.weight.row_bytes() as u64,
-            cache_entry: CpuState::bytes_per_row(&decoder.config, kv) as u64,
+            embedding_row: decoder.stack.embeddings.tokens.weight.row_bytes() as u64,
+            cache_entry: CpuState::bytes_per_row(&decoder.stack.config, kv) as u64,
         }
     }
 

@@ -31,7 +31,7 @@ impl<'a> DecoderScorer<'a> {
 
 impl Scorer for DecoderScorer<'_> {
     fn score(&mut self, window: &[u32], first: usize) -> Result<Vec<f32>> {
-        let mut states = [CpuState::new(&self.decoder.config, self.kv)];
+        let mut states = [CpuState::new(&self.decoder.stack.config, self.kv)];
         let mut scores = Vec::with_capacity(window.len() - first);
         // The last token predicts nothing that is scored.
         for part in chunks(0..window.len() - 1) {

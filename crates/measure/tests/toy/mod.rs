@@ -6,9 +6,13 @@ use porism_formats::Weight;
 use porism_kernels::activation::Activation;
 use porism_kernels::attention::Mask;
 use porism_kernels::rope::{RopeLayout, inverse_frequencies};
-use porism_models::decoder::Block;
-use porism_models::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, Norm, Rope};
-use porism_models::{BlockSite, Decoder, DecoderConfig, Linear, Site};
+use porism_models::config::LayerSpec;
+use porism_models::parts::{
+    Attention, AttentionSpec, Embedding, Ffn, FfnKind, Gated, Head, Norm, NormKind, Residual, Rope,
+};
+use porism_models::rope::{RopeScaling, RopeSpec};
+use porism_models::stack::{Block, Embeddings, Stack};
+use porism_models::{BlockSite, Decoder, Linear, ModelConfig, Site};
 
 const VOCAB: usize = 50;
 const LAYERS: usize = 2;
@@ -36,10 +40,21 @@ impl Numbers {
 /// Two blocks of dense random weights, with an untied head.
 pub(crate) fn toy_decoder() -> Decoder {
     let mut numbers = Numbers(7);
-    let rope = Rope { layout: RopeLayout::Halves, inverse_frequencies: Arc::from(inverse_frequencies(1e4, HEAD_DIM)) };
+    let rope = Rope {
+        layout: RopeLayout::Halves,
+        inverse_frequencies: Arc::from(inverse_frequencies(1e4, HEAD_DIM)),
+        attention_factor: 1.0,
+    };
     let norm = |site, numbers: &mut Numbers| {
         let values: Vec<f32> = (0..WIDTH).map(|_| 1.0 + 0.1 * numbers.next()).collect();
-        Norm { site, weight: Weight::from_f32(&values, 1, WIDTH).expect("a norm"), eps: 1e-5 }
+        Norm {
+            site,
+            kind: NormKind::Rms,
+            weight: Weight::from_f32(&values, 1, WIDTH).expect("a norm"),
+            bias: None,
+            eps: 1e-5,
+            offset: 0.0,
+        }
     };
     let mut block = |i: u32| {
         let site = |s| Site::Block(i, s);
@@ -58,34 +73,50 @@ pub(crate) fn toy_decoder() -> Decoder {
             scale: 0.25,
             softcap: None,
             mask: Mask::Causal,
+            bias: None,
         };
         let attention_norm = norm(site(BlockSite::AttentionNorm), &mut numbers);
         let ffn_norm = norm(site(BlockSite::FfnNorm), &mut numbers);
         Block {
-            attention: Attention { norm: attention_norm, query, key, value, output, rope: rope.clone(), spec },
-            ffn: Ffn { norm: ffn_norm, gate, up, down, activation: Activation::Silu },
+            attention: Attention {
+                residual: Residual::Pre(attention_norm),
+                query,
+                key,
+                value,
+                output,
+                query_norm: None,
+                key_norm: None,
+                rope: Some(rope.clone()),
+                spec,
+            },
+            ffn: Ffn {
+                residual: Residual::Pre(ffn_norm),
+                kind: FfnKind::Gated(Gated { gate, up, down, activation: Activation::Silu }),
+            },
         }
     };
     let blocks = (0..LAYERS as u32).map(&mut block).collect();
     let head_norm = norm(Site::OutputNorm, &mut numbers);
-    Decoder {
-        config: DecoderConfig {
-            architecture: "llama".into(),
-            layers: LAYERS,
-            width: WIDTH,
-            heads: HEADS,
-            kv_heads: KV_HEADS,
-            head_dim: HEAD_DIM,
-            ffn: FFN,
-            vocab: VOCAB,
-            context: 1024,
-            norm_eps: 1e-5,
-            rope_theta: 1e4,
-            rotary_dim: HEAD_DIM,
-            tied_embeddings: false,
-        },
-        embedding: Embedding { site: Site::TokenEmbedding, weight: numbers.weight(VOCAB, WIDTH) },
-        blocks,
-        head: Head { norm: head_norm, linear: Linear::new(Site::Head, numbers.weight(VOCAB, WIDTH)) },
-    }
+    let config = ModelConfig {
+        architecture: "llama".into(),
+        layers: LAYERS,
+        width: WIDTH,
+        heads: HEADS,
+        kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        ffn: FFN,
+        vocab: VOCAB,
+        context: 1024,
+        norm_eps: 1e-5,
+        ropes: vec![RopeSpec { theta: 1e4, rotary_dim: HEAD_DIM, scaling: RopeScaling::None }],
+        layer_specs: vec![LayerSpec { window: None, rope: Some(0), moe: false }; 2],
+        attention_scale: 0.5,
+        tied_embeddings: false,
+        ..ModelConfig::default()
+    };
+    let tokens = Embedding { site: Site::TokenEmbedding, weight: numbers.weight(VOCAB, WIDTH), scale: 1.0 };
+    let embeddings = Embeddings { tokens, positions: None, token_types: None, norm: None };
+    let linear = Linear::new(Site::Head, numbers.weight(VOCAB, WIDTH));
+    let head = Head { norm: head_norm, linear, softcap: None };
+    Decoder { stack: Stack { config, embeddings, blocks }, head }
 }

@@ -107,7 +107,7 @@ pub struct Report {
 pub fn convert(source: &ModelSource, out: &Path, to: Target, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let format = OutputFormat::of(out)?;
     refuse_used(out, format)?;
-    let config = load_decoder(source)?.config;
+    let config = load_decoder(source)?.stack.config;
     let plan = Plan::new(source, &config, format, to)?;
     let notes = match format {
         OutputFormat::Gguf => to_gguf::write(source, &config, &plan, to, out, progress)?,

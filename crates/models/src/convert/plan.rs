@@ -6,9 +6,10 @@ use porism_formats::Weight;
 use porism_kernels::BlockType;
 
 use super::{OutputFormat, Target};
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 use crate::names::{NameTable, Transform, gguf_rows_from_hf};
-use crate::site::{BlockSite, Site};
+use crate::rope::RopeScaling;
+use crate::site::Site;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ pub(super) struct Item {
 impl Item {
     /// Norms and biases have one dimension.
     pub(super) fn is_vector(&self) -> bool {
-        self.bias || is_norm(self.site)
+        self.bias || self.site.is_norm()
     }
 
     /// The shape, the slowest dimension first.
@@ -58,8 +59,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(source: &ModelSource, config: &DecoderConfig, format: OutputFormat, to: Target) -> Result<Plan> {
+    pub(super) fn new(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to: Target) -> Result<Plan> {
         let names = source.names()?;
+        refuse_others(source, config)?;
         let rows = RowOrders::new(source, config, format)?;
         let mut plan = Plan { items: Vec::new() };
         for site in sites(names, config) {
@@ -122,10 +124,29 @@ impl Plan {
     }
 }
 
+/// What the two formats say of a model in words of their own is written for these alone.
+const CONVERTED: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+fn refuse_others(source: &ModelSource, config: &ModelConfig) -> Result<()> {
+    let plain = CONVERTED.contains(&config.architecture.as_str())
+        && config.moe.is_none()
+        && config.layer_specs.iter().all(|l| l.window.is_none() && l.rope == Some(0))
+        && config.rope().is_some_and(|r| r.scaling == RopeScaling::None);
+    if plain {
+        return Ok(());
+    }
+    Err(Error::Convert(format!(
+        "{} is a {} model: this build converts {} models without windows, experts or a stretched rotary embedding",
+        source.name(),
+        config.architecture,
+        CONVERTED.join(", "),
+    )))
+}
+
 /// Every place of the model. A tied head is the embedding table, even where a folder carries a copy.
-fn sites(names: &NameTable, config: &DecoderConfig) -> Vec<Site> {
+fn sites(names: &NameTable, config: &ModelConfig) -> Vec<Site> {
     let in_block = || {
-        names.entries.iter().filter_map(|e| match e.site {
+        names.entries().filter_map(|e| match e.site {
             Site::Block(_, site) => Some(site),
             _ => None,
         })
@@ -135,13 +156,9 @@ fn sites(names: &NameTable, config: &DecoderConfig) -> Vec<Site> {
     std::iter::once(Site::TokenEmbedding).chain(blocks).chain([Site::OutputNorm]).chain(head).collect()
 }
 
-fn is_norm(site: Site) -> bool {
-    matches!(site, Site::OutputNorm | Site::Block(_, BlockSite::AttentionNorm | BlockSite::FfnNorm))
-}
-
 /// As for the loader: projections of blocks.
 fn may_have_bias(site: Site) -> bool {
-    matches!(site, Site::Block(..)) && !is_norm(site)
+    matches!(site, Site::Block(..)) && !site.is_norm()
 }
 
 fn check(item: &Item, format: OutputFormat) -> Result<()> {
@@ -169,7 +186,7 @@ struct RowOrders {
 }
 
 impl RowOrders {
-    fn new(source: &ModelSource, config: &DecoderConfig, format: OutputFormat) -> Result<RowOrders> {
+    fn new(source: &ModelSource, config: &ModelConfig, format: OutputFormat) -> Result<RowOrders> {
         let invert = match (source, format) {
             (ModelSource::Gguf(_), OutputFormat::Gguf) | (ModelSource::Hf(_), OutputFormat::HuggingFace) => {
                 return Ok(RowOrders { query: None, key: None });
@@ -177,11 +194,12 @@ impl RowOrders {
             (ModelSource::Gguf(_), OutputFormat::HuggingFace) => true,
             (ModelSource::Hf(_), OutputFormat::Gguf) => false,
         };
-        if config.rotary_dim != config.head_dim {
+        let rotary_dim = config.rope().map_or(0, |r| r.rotary_dim);
+        if rotary_dim != config.head_dim {
             return Err(Error::Convert(format!(
                 "{}: RoPE turns {} of the {} features of a head, which a {} of the other format cannot say",
                 source.name(),
-                config.rotary_dim,
+                rotary_dim,
                 config.head_dim,
                 config.architecture,
             )));
@@ -197,7 +215,7 @@ impl RowOrders {
         match names.entry(site)?.transform {
             Transform::QueryPairs => self.query.clone(),
             Transform::KeyPairs => self.key.clone(),
-            Transform::Same => None,
+            _ => None,
         }
     }
 }

@@ -11,14 +11,14 @@ use porism_kernels::BlockType;
 
 use super::plan::Plan;
 use super::{OutputFormat, Target, refuse_used, stream};
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
 /// Writes the file; gives the notes.
 pub(super) fn write(
     source: &ModelSource,
-    config: &DecoderConfig,
+    config: &ModelConfig,
     plan: &Plan,
     to: Target,
     out: &Path,
@@ -61,7 +61,7 @@ fn file_type(block: BlockType) -> Option<u32> {
     }
 }
 
-fn numbers(folder: &HfFolder, config: &DecoderConfig, plan: &Plan, header: &mut GgufHeader) -> Result<()> {
+fn numbers(folder: &HfFolder, config: &ModelConfig, plan: &Plan, header: &mut GgufHeader) -> Result<()> {
     let arch = &config.architecture;
     let number = |what: &str, value: usize| {
         u32::try_from(value).map_err(|_| Error::Convert(format!("{what} {value} does not fit 32 bits")))
@@ -76,7 +76,7 @@ fn numbers(folder: &HfFolder, config: &DecoderConfig, plan: &Plan, header: &mut 
         ("feed_forward_length", config.ffn),
         ("attention.head_count", config.heads),
         ("attention.head_count_kv", config.kv_heads),
-        ("rope.dimension_count", config.rotary_dim),
+        ("rope.dimension_count", config.rope().map_or(0, |r| r.rotary_dim)),
         ("vocab_size", config.vocab),
     ] {
         header.set(&format!("{arch}.{key}"), number(key, value)?);
@@ -86,7 +86,7 @@ fn numbers(folder: &HfFolder, config: &DecoderConfig, plan: &Plan, header: &mut 
             header.set(&format!("{arch}.{key}"), number(key, config.head_dim)?);
         }
     }
-    header.set(&format!("{arch}.rope.freq_base"), config.rope_theta);
+    header.set(&format!("{arch}.rope.freq_base"), config.rope().map_or(10_000.0, |r| r.theta));
     header.set(&format!("{arch}.attention.layer_norm_rms_epsilon"), config.norm_eps);
     if let Some(file_type) = file_type(plan.main_type()) {
         header.set("general.file_type", file_type);
@@ -108,7 +108,7 @@ fn name(folder: &HfFolder) -> Result<String> {
 
 fn tokenizer(
     source: &ModelSource,
-    config: &DecoderConfig,
+    config: &ModelConfig,
     header: &mut GgufHeader,
     notes: &mut Vec<String>,
 ) -> Result<()> {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::{Target, stream};
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// Writes the folder; gives the notes.
 pub(super) fn write(
     source: &ModelSource,
-    config: &DecoderConfig,
+    config: &ModelConfig,
     plan: &Plan,
     to: Target,
     out: &Path,
@@ -56,7 +56,7 @@ fn file(name: &str, value: &Value) -> Result<File> {
 }
 
 /// The files of a model that comes from a GGUF file.
-fn described(gguf: &Gguf, source: &ModelSource, config: &DecoderConfig, plan: &Plan) -> Result<Vec<File>> {
+fn described(gguf: &Gguf, source: &ModelSource, config: &ModelConfig, plan: &Plan) -> Result<Vec<File>> {
     let tokenizer = source.tokenizer()?;
     let mut vocabulary = tokenizer.source()?;
     if vocabulary.tokens.len() != config.vocab {
@@ -143,13 +143,20 @@ fn decimal(value: f32) -> Value {
     json!(shortest)
 }
 
-fn model_config(source: &ModelSource, config: &DecoderConfig, plan: &Plan, ids: &Ids) -> Result<Map<String, Value>> {
+fn model_config(source: &ModelSource, config: &ModelConfig, plan: &Plan, ids: &Ids) -> Result<Map<String, Value>> {
     use BlockSite::{AttentionOutput, Down, Gate, Key, Query, Up, Value as ValueSite};
     let names = source.names()?;
-    let attention_bias = biases(plan, &[Query, Key, ValueSite, AttentionOutput], config.layers, "attention")?;
+    // Qwen 2 always has biases on query, key and value, and no switch for them.
+    let attention_bias = match config.architecture.as_str() {
+        "qwen2" => !biases(plan, &[Query, Key, ValueSite], config.layers, "attention")?,
+        _ => biases(plan, &[Query, Key, ValueSite, AttentionOutput], config.layers, "attention")?,
+    };
+    if config.architecture == "qwen2" && attention_bias {
+        return Err(Error::Convert("a qwen2 without biases on query, key and value: transformers has none".into()));
+    }
     let mlp_bias = biases(plan, &[Gate, Up, Down], config.layers, "feed-forward")?;
     let dtype = dtype(plan.main_type());
-    let theta = decimal(config.rope_theta);
+    let theta = decimal(config.rope().map_or(10_000.0, |r| r.theta));
     let value = json!({
         "architectures": [names.hf_class],
         "attention_bias": attention_bias,

@@ -15,13 +15,15 @@ use porism_kernels::activation::{self, Activation};
 use porism_kernels::attention::paged::{PagedShape, paged_forward};
 use porism_kernels::linear::{self, MatrixRef, Product, QUANT_BLOCK, QuantizedRows};
 use porism_kernels::rope::{self, RopeTable, Rotation};
-use porism_kernels::{Isa, Pool, embedding, loss, norm, softmax};
+use porism_kernels::{Isa, Pool, embedding, layer_norm, loss, norm, softcap, softmax};
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
+use crate::moe::{Routes, Routing, choose};
 use crate::observe::{Probe, Slot};
+use crate::parts::{Attention, AttentionSpec, Embedding, Ffn, FfnKind, Head, Norm, NormKind, Rope};
 use crate::site::{ProbeGroup, Site, SlotSite};
-use crate::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, HeadOutput, HeadRequest, Norm, Rope, Steps, top_k};
+use crate::steps::{HeadOutput, HeadRequest, Steps, top_k};
 use crate::{Error, Result};
 
 pub use rows::Rows;
@@ -59,6 +61,7 @@ pub struct CpuExecutor {
     quantized: QuantizedRows,
     rope: Vec<CachedRope>,
     norms: HashMap<usize, Arc<[f32]>>,
+    expert_load: Vec<Vec<u64>>,
     probe: Option<Box<dyn Probe>>,
     slots: HashMap<SlotSite, Box<dyn Slot>>,
 }
@@ -85,6 +88,7 @@ impl CpuExecutor {
             quantized: QuantizedRows::default(),
             rope: Vec::new(),
             norms: HashMap::new(),
+            expert_load: Vec::new(),
             probe: None,
             slots: HashMap::new(),
         }
@@ -98,6 +102,12 @@ impl CpuExecutor {
     /// The threads.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// How often each expert was chosen since the executor was made: by layer, then by expert. A layer without a
+    /// mixture has an empty list.
+    pub fn expert_load(&self) -> &[Vec<u64>] {
+        &self.expert_load
     }
 
     /// Hangs in an observer of projection inputs; returns the one before.
@@ -199,10 +209,23 @@ impl CpuExecutor {
         deltas::apply(&self.pool, self.isa, linear, x, out, batch, &self.shelf)
     }
 
-    /// A norm's factors as f32; files keep them so, but any type is allowed.
-    fn norm_weight(&mut self, weight: &Weight) -> Arc<[f32]> {
+    /// A norm's factors as f32, `offset` added; files keep them so, but any type is allowed.
+    fn norm_weight(&mut self, weight: &Weight, offset: f32) -> Arc<[f32]> {
         let key = weight.bytes().as_ptr() as usize;
-        self.norms.entry(key).or_insert_with(|| Arc::from(weight.to_f32())).clone()
+        let make = || weight.to_f32().iter().map(|w| w + offset).collect();
+        self.norms.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Queries or keys through their norm, if they have one, and turned to their positions.
+    fn place(&mut self, attention: &Attention, norm: Option<&Norm>, x: Rows, batch: &Batch) -> Result<Rows> {
+        let mut x = match norm {
+            Some(norm) => self.norm(norm, &x)?,
+            None => x,
+        };
+        if let Some(rope) = &attention.rope {
+            self.rotate(rope, &mut x, attention.spec.head_dim, batch);
+        }
+        Ok(x)
     }
 
     fn rotate(&mut self, rope: &Rope, x: &mut Rows, head_dim: usize, batch: &Batch) {
@@ -218,7 +241,7 @@ impl CpuExecutor {
         let cached = &mut self.rope[at];
         if cached.positions != batch.positions {
             cached.positions.clone_from(&batch.positions);
-            cached.table.fill(&batch.positions, &rope.inverse_frequencies);
+            cached.table.fill(&batch.positions, &rope.inverse_frequencies, rope.attention_factor);
         }
         rope::rotate(&self.pool, self.isa, rope.layout, Rotation::Forward, &cached.table, head_dim, x.data_mut());
     }
@@ -227,7 +250,11 @@ impl CpuExecutor {
     fn logits(&mut self, head: &Head, normed: &Rows, rows: std::ops::Range<usize>, batch: &Batch) -> Result<Rows> {
         let selected: Vec<usize> = rows.collect();
         let part = self.select_rows(normed, &selected)?;
-        self.linear(&head.linear, &part, &batch.select(&selected))
+        let mut logits = self.linear(&head.linear, &part, &batch.select(&selected))?;
+        if let Some(cap) = head.softcap {
+            softcap::softcap(&self.pool, self.isa, cap, logits.data_mut());
+        }
+        Ok(logits)
     }
 }
 
@@ -258,6 +285,9 @@ impl Steps for CpuExecutor {
                     return Err(Error::TokenRange { id, vocab });
                 }
                 embedding::gather(&self.pool, matrix(&table.weight), ids, out.data_mut());
+                if table.scale != 1.0 {
+                    out.data_mut().iter_mut().for_each(|x| *x *= table.scale);
+                }
             }
             Input::Rows { values, width: given } => {
                 if *given != width || values.len() != out.data().len() {
@@ -270,9 +300,23 @@ impl Steps for CpuExecutor {
     }
 
     fn norm(&mut self, norm: &Norm, x: &Rows) -> Result<Rows> {
-        let weight = self.norm_weight(&norm.weight);
+        let weight = self.norm_weight(&norm.weight, norm.offset);
+        if !x.width().is_multiple_of(weight.len().max(1)) {
+            return Err(Error::Batch(format!("{} has {} factors, got {x:?}", norm.site, weight.len())));
+        }
         let mut out = self.shelf.rows(x.tokens(), x.width());
-        norm::rms_norm(&self.pool, self.isa, x.data(), &weight, norm.eps, out.data_mut());
+        match (norm.kind, &norm.bias) {
+            (NormKind::Rms, _) => {
+                norm::rms_norm(&self.pool, self.isa, x.data(), &weight, norm.eps, out.data_mut());
+            }
+            (NormKind::Layer, bias) => {
+                let bias = match bias {
+                    Some(bias) => self.norm_weight(bias, 0.0),
+                    None => Arc::from(vec![0.0; weight.len()]),
+                };
+                layer_norm::layer_norm(&self.pool, self.isa, x.data(), &weight, &bias, norm.eps, out.data_mut());
+            }
+        }
         Ok(out)
     }
 
@@ -321,7 +365,7 @@ impl Steps for CpuExecutor {
             head_dim: spec.head_dim,
             scale: spec.scale,
             softcap: spec.softcap,
-            bias: None,
+            bias: spec.bias.as_deref(),
         };
         let mut out = self.shelf.rows(q.tokens(), q.width());
         paged_forward(&self.pool, self.isa, &shape, &spans, q.data(), out.data_mut());
@@ -342,6 +386,77 @@ impl Steps for CpuExecutor {
         let mut out = self.shelf.rows(gate.tokens(), gate.width());
         activation::act_mul(&self.pool, self.isa, activation, gate.data(), up.data(), out.data_mut());
         Ok(out)
+    }
+
+    fn act(&mut self, activation: Activation, x: Rows) -> Result<Rows> {
+        let mut out = self.shelf.rows(x.tokens(), x.width());
+        activation::act(&self.pool, self.isa, activation, x.data(), out.data_mut());
+        Ok(out)
+    }
+
+    fn softcap(&mut self, cap: f32, mut x: Rows) -> Result<Rows> {
+        softcap::softcap(&self.pool, self.isa, cap, x.data_mut());
+        Ok(x)
+    }
+
+    fn route(&mut self, layer: usize, routing: &Routing, logits: Rows) -> Result<Routes<Rows>> {
+        let log_probs = self.log_softmax(logits)?;
+        let mut weights = self.shelf.rows(log_probs.tokens(), routing.used);
+        let mut chosen = Vec::with_capacity(log_probs.tokens() * routing.used);
+        for (i, weights) in weights.data_mut().chunks_exact_mut(routing.used).enumerate() {
+            for (weight, expert) in weights.iter_mut().zip(choose(log_probs.row(i), routing.used)) {
+                *weight = log_probs.row(i)[expert as usize].exp();
+                chosen.push(expert);
+            }
+            if routing.normalize {
+                let total: f32 = weights.iter().sum();
+                weights.iter_mut().for_each(|w| *w /= total);
+            }
+        }
+        if self.expert_load.len() <= layer {
+            self.expert_load.resize(layer + 1, Vec::new());
+        }
+        let load = &mut self.expert_load[layer];
+        load.resize(routing.experts, 0);
+        chosen.iter().for_each(|&expert| load[expert as usize] += 1);
+        Ok(Routes { chosen, weights })
+    }
+
+    fn weighted_sum(&mut self, parts: Vec<Rows>, from: &[u32], weights: &Rows) -> Result<Rows> {
+        let width = parts.first().map_or(0, Rows::width);
+        let rows: Vec<&[f32]> = parts.iter().flat_map(|p| p.data().chunks_exact(width)).collect();
+        let mut out = self.shelf.rows(weights.tokens(), width);
+        let row_parts = weights.data().chunks_exact(weights.width()).zip(from.chunks_exact(weights.width()));
+        for (out, (weights, from)) in out.data_mut().chunks_exact_mut(width).zip(row_parts) {
+            out.fill(0.0);
+            for (&weight, &from) in weights.iter().zip(from) {
+                out.iter_mut().zip(rows[from as usize]).for_each(|(o, x)| *o = weight.mul_add(*x, *o));
+            }
+        }
+        Ok(out)
+    }
+
+    fn mean_of_spans(&mut self, x: &Rows, batch: &Batch) -> Result<Rows> {
+        let mut out = self.shelf.rows(batch.spans.len(), x.width());
+        for (span, out) in batch.spans.iter().zip(out.data_mut().chunks_exact_mut(x.width())) {
+            out.fill(0.0);
+            for row in span.rows.clone() {
+                out.iter_mut().zip(x.row(row)).for_each(|(o, x)| *o += x);
+            }
+            out.iter_mut().for_each(|o| *o /= span.rows.len() as f32);
+        }
+        Ok(out)
+    }
+
+    fn unit_rows(&mut self, mut x: Rows) -> Result<Rows> {
+        let width = x.width();
+        for row in x.data_mut().chunks_exact_mut(width) {
+            let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+            // As torch: a row shorter than this is divided by it.
+            let length = length.max(1e-12);
+            row.iter_mut().for_each(|v| *v /= length);
+        }
+        Ok(x)
     }
 
     fn select_rows(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows> {
@@ -399,22 +514,37 @@ impl Steps for CpuExecutor {
     }
 
     fn qkv(&mut self, layer: usize, attention: &Attention, x: &Rows, batch: &Batch) -> Result<(Rows, Rows, Rows)> {
-        let normed = self.norm(&attention.norm, x)?;
-        self.probe(ProbeGroup::AttentionInput(layer as u32), &normed)?;
-        let Attention { query, key, value, rope, spec, .. } = attention;
-        let [mut q, mut k, v] = self.linear_many([query, key, value], &normed, batch)?;
-        self.rotate(rope, &mut q, spec.head_dim, batch);
-        self.rotate(rope, &mut k, spec.head_dim, batch);
+        let normed = match attention.residual.before() {
+            Some(norm) => &self.norm(norm, x)?,
+            None => x,
+        };
+        self.probe(ProbeGroup::AttentionInput(layer as u32), normed)?;
+        let Attention { query, key, value, query_norm, key_norm, .. } = attention;
+        let [q, k, v] = self.linear_many([query, key, value], normed, batch)?;
+        let q = self.place(attention, query_norm.as_ref(), q, batch)?;
+        let k = self.place(attention, key_norm.as_ref(), k, batch)?;
         Ok((q, k, v))
     }
 
     fn mlp(&mut self, layer: usize, ffn: &Ffn, x: &Rows, batch: &Batch) -> Result<Rows> {
-        let normed = self.norm(&ffn.norm, x)?;
-        self.probe(ProbeGroup::FfnInput(layer as u32), &normed)?;
-        let [gate, up] = self.linear_many([&ffn.gate, &ffn.up], &normed, batch)?;
-        let hidden = self.act_mul(ffn.activation, gate, up)?;
+        let normed = match ffn.residual.before() {
+            Some(norm) => &self.norm(norm, x)?,
+            None => x,
+        };
+        self.probe(ProbeGroup::FfnInput(layer as u32), normed)?;
+        let (hidden, down) = match &ffn.kind {
+            FfnKind::Gated(f) => {
+                let [gate, up] = self.linear_many([&f.gate, &f.up], normed, batch)?;
+                (self.act_mul(f.activation, gate, up)?, &f.down)
+            }
+            FfnKind::Plain(f) => {
+                let up = self.linear(&f.up, normed, batch)?;
+                (self.act(f.activation, up)?, &f.down)
+            }
+            FfnKind::Moe(moe) => return self.moe(layer, moe, normed, batch),
+        };
         self.probe(ProbeGroup::DownInput(layer as u32), &hidden)?;
-        self.linear(&ffn.down, &hidden, batch)
+        self.linear(down, &hidden, batch)
     }
 
     fn head(&mut self, head: &Head, x: &Rows, batch: &Batch, request: HeadRequest<'_>) -> Result<HeadOutput<Rows>> {
@@ -423,7 +553,12 @@ impl Steps for CpuExecutor {
         let n = normed.tokens();
         let vocab = head.linear.out_features();
         if let HeadRequest::Logits = request {
-            return self.linear(&head.linear, &normed, batch).map(HeadOutput::Rows);
+            let logits = self.linear(&head.linear, &normed, batch)?;
+            return match head.softcap {
+                Some(cap) => self.softcap(cap, logits),
+                None => Ok(logits),
+            }
+            .map(HeadOutput::Rows);
         }
         let (given, wanted) = match request {
             HeadRequest::LogProbOf(t) => (t.len(), n),

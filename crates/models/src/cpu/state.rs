@@ -7,7 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use porism_kernels::attention::Mask;
 use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedSpan};
 
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 use crate::state::{Mark, SequenceState};
 use crate::{Error, Result};
 
@@ -94,7 +94,7 @@ pub struct CpuState {
 
 impl CpuState {
     /// An empty state for a decoder.
-    pub fn new(config: &DecoderConfig, kind: KvType) -> CpuState {
+    pub fn new(config: &ModelConfig, kind: KvType) -> CpuState {
         CpuState {
             layers: vec![Layer::default(); config.layers],
             kind,
@@ -110,7 +110,7 @@ impl CpuState {
     }
 
     /// Bytes that one more row of context takes in a decoder's cache.
-    pub fn bytes_per_row(config: &DecoderConfig, kind: KvType) -> usize {
+    pub fn bytes_per_row(config: &ModelConfig, kind: KvType) -> usize {
         2 * config.layers * config.kv_heads * config.head_dim * kind.bytes()
     }
 

@@ -13,7 +13,7 @@ use porism_formats::{Gguf, HfFolder};
 use serde::Serialize;
 
 use crate::Result;
-use crate::load::load_decoder;
+use crate::load::load_encoder;
 use crate::names::NameTable;
 use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
@@ -110,10 +110,10 @@ pub fn inspect(path: &Path) -> Result<Facts> {
         ModelSource::Gguf(gguf) => of_gguf(gguf),
         ModelSource::Hf(folder) => of_folder(folder)?,
     };
-    match load_decoder(&source) {
-        Ok(decoder) => {
+    match load_encoder(&source) {
+        Ok(encoder) => {
             facts.runs = true;
-            facts.numbers.complete(&decoder.config);
+            facts.numbers.complete(&encoder.stack.config);
         }
         Err(_) if facts.tensors.is_empty() => facts.problem = Some("it has no weights".into()),
         Err(error) => facts.problem = Some(error.to_string()),
@@ -182,19 +182,30 @@ fn shares(tensors: &[TensorFacts], name: impl Fn(&TensorFacts) -> String) -> Vec
 }
 
 /// The parts, in the order in which they are shown.
-const PARTS: [&str; 7] =
-    ["token embedding", "attention", "feed-forward", "norms", "blocks", "head", "outside of blocks"];
+const PARTS: [&str; 9] = [
+    "token embedding",
+    "positions",
+    "attention",
+    "feed-forward",
+    "experts",
+    "norms",
+    "blocks",
+    "head",
+    "outside of blocks",
+];
 
 /// What a tensor is for: by the name table of a known architecture, else by whether it has a block's number.
 fn part(names: Option<&NameTable>, tensor: &str) -> &'static str {
-    use BlockSite::{AttentionNorm, AttentionOutput, Down, FfnNorm, Gate, Key, Query, Up, Value};
+    use BlockSite::{AttentionOutput, Key, Query, QueryKeyValue, Value};
     let site = names.and_then(|n| n.site_of_gguf(tensor).or(n.site_of_hf(tensor)));
     match site {
         Some((Site::TokenEmbedding, _)) => "token embedding",
-        Some((Site::Head, _)) => "head",
-        Some((Site::OutputNorm | Site::Block(_, AttentionNorm | FfnNorm), _)) => "norms",
-        Some((Site::Block(_, Query | Key | Value | AttentionOutput), _)) => "attention",
-        Some((Site::Block(_, Gate | Up | Down), _)) => "feed-forward",
+        Some((Site::PositionEmbedding | Site::TokenTypeEmbedding | Site::RelativeBias, _)) => "positions",
+        Some((Site::Head | Site::Dense(_), _)) => "head",
+        Some((site, _)) if site.is_norm() => "norms",
+        Some((Site::Block(_, Query | Key | Value | QueryKeyValue | AttentionOutput), _)) => "attention",
+        Some((Site::Expert(..), _)) => "experts",
+        Some(_) => "feed-forward",
         None if tensor.split('.').any(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit())) => "blocks",
         None => "outside of blocks",
     }

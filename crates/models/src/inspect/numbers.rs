@@ -4,7 +4,7 @@ use porism_formats::Gguf;
 use porism_formats::hf::JsonFile;
 use serde::Serialize;
 
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 
 /// The model's numbers; `None` is what the file does not say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -142,12 +142,12 @@ impl Numbers {
     }
 
     /// Fills in the architecture's defaults of a model that loads.
-    pub(super) fn complete(&mut self, config: &DecoderConfig) {
+    pub(super) fn complete(&mut self, config: &ModelConfig) {
         self.kv_heads = Some(config.kv_heads as u64);
         self.head_dim = Some(config.head_dim as u64);
         self.norm_eps = Some(config.norm_eps);
-        self.rope_base = Some(config.rope_theta);
-        self.rope_dim = Some(config.rotary_dim as u64);
+        self.rope_base = config.rope().map(|r| r.theta);
+        self.rope_dim = config.rope().map(|r| r.rotary_dim as u64);
         self.tied_embeddings = Some(config.tied_embeddings);
     }
 

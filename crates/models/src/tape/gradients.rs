@@ -52,13 +52,13 @@ fn on_one_thread(
     memory: impl Fn(usize) -> BlockMemory,
 ) -> Result<(f32, GradStore)> {
     batch.check(states.len())?;
-    let embedded = decoder.embed(steps, &batch.input)?;
-    let mut passed = Vec::with_capacity(decoder.blocks.len());
+    let embedded = decoder.stack.embed(steps, batch)?;
+    let mut passed = Vec::with_capacity(decoder.stack.blocks.len());
     let mut x = embedded.detach();
-    for i in 0..decoder.blocks.len() {
+    for i in 0..decoder.stack.blocks.len() {
         // The first block's input needs a gradient only if something is trained below it.
         let input = if i > 0 || embedded.track_op() { Var::from_tensor(&x)?.into_inner() } else { x };
-        let y = decoder.block(i, steps, input.clone(), batch, &mut states.to_vec())?;
+        let y = decoder.stack.block(i, steps, input.clone(), batch, &mut states.to_vec())?;
         x = y.detach();
         passed.push((input, (memory(i) == BlockMemory::Keep).then_some(y)));
     }
@@ -91,7 +91,7 @@ fn down(
     for (i, (input, kept)) in passed.into_iter().enumerate().rev() {
         let y = match kept {
             Some(y) => y,
-            None => decoder.block(i, steps, input.clone(), batch, &mut states.to_vec())?,
+            None => decoder.stack.block(i, steps, input.clone(), batch, &mut states.to_vec())?,
         };
         if !y.track_op() {
             break;

@@ -13,7 +13,7 @@ mod state;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use porism_formats::Weight;
 use porism_kernels::activation::Activation;
 use porism_kernels::attention::dense::Dense;
@@ -22,9 +22,11 @@ use porism_ops::OpContext;
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
+use crate::moe::{Routes, Routing, choose};
 use crate::observe::Probe;
+use crate::parts::{AttentionSpec, Embedding, Norm, NormKind, Rope};
 use crate::site::{ProbeGroup, Site, SlotSite};
-use crate::steps::{AttentionSpec, Embedding, Norm, Rope, Steps};
+use crate::steps::Steps;
 use crate::{Error, Result};
 
 pub use gradients::{BlockMemory, loss_gradients};
@@ -139,10 +141,11 @@ impl Steps for TapeExecutor {
                 if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
                     return Err(Error::TokenRange { id, vocab });
                 }
-                Ok(match self.trained(table.site) {
+                let rows = match self.trained(table.site) {
                     Some(w) => porism_ops::select_rows(&self.context, w, ids)?,
                     None => porism_ops::embed_frozen(&self.context, &table.weight, ids)?,
-                })
+                };
+                Ok(if table.scale == 1.0 { rows } else { rows.affine(f64::from(table.scale), 0.0)? })
             }
             Input::Rows { values, width: given } => {
                 if *given != width || !values.len().is_multiple_of(width) {
@@ -154,10 +157,33 @@ impl Steps for TapeExecutor {
     }
 
     fn norm(&mut self, norm: &Norm, x: &Tensor) -> Result<Tensor> {
-        Ok(match self.trained(norm.site) {
-            Some(w) => porism_ops::rms_norm(&self.context, x, w, norm.eps)?,
-            None => porism_ops::rms_norm_frozen(&self.context, x, &norm.weight, norm.eps)?,
-        })
+        let (tokens, width) = x.dims2()?;
+        let run = norm.weight.len();
+        if run == 0 || !width.is_multiple_of(run) {
+            return Err(Error::Batch(format!("{} has {run} factors for {width} features", norm.site)));
+        }
+        // A head's norm sees each head as a row.
+        let x = if run == width { x.clone() } else { x.reshape((tokens * width / run, run))? };
+        let y = match norm.kind {
+            NormKind::Rms => match self.trained(norm.site) {
+                None if norm.offset == 0.0 => porism_ops::rms_norm_frozen(&self.context, &x, &norm.weight, norm.eps)?,
+                weight => {
+                    let weight = weight.cloned().map_or_else(|| row(&norm.weight), Ok)?;
+                    let weight = weight.affine(1.0, f64::from(norm.offset))?;
+                    porism_ops::rms_norm(&self.context, &x, &weight, norm.eps)?
+                }
+            },
+            NormKind::Layer => {
+                let weight = self.trained(norm.site).cloned().map_or_else(|| row(&norm.weight), Ok)?;
+                let bias = match (self.parameters.get(Parameter::NormBias(norm.site)), &norm.bias) {
+                    (Some(trained), _) => trained.as_tensor().clone(),
+                    (None, Some(frozen)) => row(frozen)?,
+                    (None, None) => Tensor::zeros((1, run), DType::F32, &Device::Cpu)?,
+                };
+                porism_ops::layer_norm(&self.context, &x, &weight, &bias, norm.eps)?
+            }
+        };
+        Ok(if run == width { y } else { y.reshape((tokens, width))? })
     }
 
     fn linear(&mut self, linear: &Linear, x: &Tensor, batch: &Batch) -> Result<Tensor> {
@@ -172,7 +198,8 @@ impl Steps for TapeExecutor {
         let table = match self.rope.iter().find(|c| fits(c)) {
             Some(cached) => cached.table.clone(),
             None => {
-                let table = Arc::new(RopeTable::new(&batch.positions, &rope.inverse_frequencies));
+                let table =
+                    Arc::new(RopeTable::new(&batch.positions, &rope.inverse_frequencies, rope.attention_factor));
                 self.rope.retain(|c| !Arc::ptr_eq(&c.frequencies, &rope.inverse_frequencies));
                 self.rope.push(CachedRope {
                     frequencies: rope.inverse_frequencies.clone(),
@@ -202,7 +229,7 @@ impl Steps for TapeExecutor {
             head_dim: spec.head_dim,
             scale: spec.scale,
             softcap: spec.softcap,
-            bias: None,
+            bias: spec.bias.clone(),
         };
         Ok(porism_ops::attention(&self.context, &dense, &spans, &q, &k, &v)?)
     }
@@ -213,6 +240,45 @@ impl Steps for TapeExecutor {
 
     fn act_mul(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor> {
         Ok(porism_ops::act_mul(&self.context, activation, &gate, &up)?)
+    }
+
+    fn act(&mut self, activation: Activation, x: Tensor) -> Result<Tensor> {
+        Ok(porism_ops::act(&self.context, activation, &x)?)
+    }
+
+    fn softcap(&mut self, cap: f32, x: Tensor) -> Result<Tensor> {
+        Ok(porism_ops::softcap(&self.context, cap, &x)?)
+    }
+
+    // The routing's numbers are few, a row for each token: candle's own operations do, all of which have gradients.
+    fn route(&mut self, _layer: usize, routing: &Routing, logits: Tensor) -> Result<Routes<Tensor>> {
+        let log_probs = porism_ops::log_softmax(&self.context, &logits)?;
+        let chosen: Vec<u32> =
+            log_probs.to_vec2::<f32>()?.iter().flat_map(|row| choose(row, routing.used).collect::<Vec<_>>()).collect();
+        let index = Tensor::from_slice(&chosen, (log_probs.dim(0)?, routing.used), &Device::Cpu)?;
+        let mut weights = log_probs.gather(&index, 1)?.exp()?;
+        if routing.normalize {
+            weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        }
+        Ok(Routes { chosen, weights })
+    }
+
+    fn weighted_sum(&mut self, parts: Vec<Tensor>, from: &[u32], weights: &Tensor) -> Result<Tensor> {
+        let (tokens, used) = weights.dims2()?;
+        let rows = porism_ops::select_rows(&self.context, &Tensor::cat(&parts, 0)?, from)?;
+        let width = rows.dim(1)?;
+        let scaled = rows.broadcast_mul(&weights.reshape((tokens * used, 1))?)?;
+        Ok(scaled.reshape((tokens, used, width))?.sum(1)?)
+    }
+
+    fn mean_of_spans(&mut self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let mean = |span: &crate::batch::Span| x.narrow(0, span.rows.start, span.rows.len())?.mean_keepdim(0);
+        Ok(Tensor::cat(&batch.spans.iter().map(mean).collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+    }
+
+    fn unit_rows(&mut self, x: Tensor) -> Result<Tensor> {
+        let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
+        Ok(x.broadcast_div(&length)?)
     }
 
     fn select_rows(&mut self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -7,7 +7,9 @@ use porism_formats::Weight;
 
 use crate::decoder::Decoder;
 use crate::linear::{AdapterId, Delta, DeltaKind, Linear};
+use crate::parts::Norm;
 use crate::site::Site;
+use crate::stack::{Embeddings, Stack};
 use crate::{Error, Result};
 
 /// The name of something that is trained.
@@ -15,6 +17,8 @@ use crate::{Error, Result};
 pub enum Parameter {
     /// A whole weight of the model: a table, a norm (as one row) or a projection's base.
     Weight(Site),
+    /// The summands of a LayerNorm.
+    NormBias(Site),
     /// A part of delta `index` of the projection at a site.
     Delta {
         /// The projection.
@@ -54,26 +58,47 @@ impl Parameters {
 
     /// Everything is trained: every weight and every delta that belongs to no adapter.
     pub fn full(decoder: &Decoder) -> Result<Parameters> {
-        let mut parameters = Parameters { head_is_table: decoder.config.tied_embeddings, ..Parameters::default() };
-        parameters.train(decoder.embedding.site, &decoder.embedding.weight)?;
-        for block in &decoder.blocks {
-            parameters.train(block.attention.norm.site, &block.attention.norm.weight)?;
-            parameters.train(block.ffn.norm.site, &block.ffn.norm.weight)?;
+        let stack = &decoder.stack;
+        let mut parameters = Parameters { head_is_table: stack.config.tied_embeddings, ..Parameters::default() };
+        parameters.train_stack(stack)?;
+        parameters.train_norm(&decoder.head.norm)?;
+        let head = &decoder.head.linear;
+        if !parameters.head_is_table {
+            parameters.train(head.site, &head.weight)?;
         }
-        parameters.train(decoder.head.norm.site, &decoder.head.norm.weight)?;
-        for linear in linears(decoder) {
-            if linear.site != Site::Head || !parameters.head_is_table {
-                parameters.train(linear.site, &linear.weight)?;
-            }
-            parameters.train_deltas(linear, |delta| delta.adapter.is_none())?;
-        }
+        parameters.train_deltas(head, |delta| delta.adapter.is_none())?;
         Ok(parameters)
+    }
+
+    /// Everything of a stack is trained, but for a relative position bias.
+    pub fn train_stack(&mut self, stack: &Stack) -> Result<()> {
+        let Embeddings { tokens, positions, token_types, norm } = &stack.embeddings;
+        let tables = [Some(tokens), positions.as_ref().map(|(table, _)| table), token_types.as_ref()];
+        for table in tables.into_iter().flatten() {
+            self.train(table.site, &table.weight)?;
+        }
+        for norm in norm.iter().chain(stack.blocks.iter().flat_map(|b| b.norms())) {
+            self.train_norm(norm)?;
+        }
+        for linear in stack.linears() {
+            self.train(linear.site, &linear.weight)?;
+            self.train_deltas(linear, |delta| delta.adapter.is_none())?;
+        }
+        Ok(())
+    }
+
+    fn train_norm(&mut self, norm: &Norm) -> Result<()> {
+        self.train(norm.site, &norm.weight)?;
+        match &norm.bias {
+            Some(bias) => self.insert(Parameter::NormBias(norm.site), bias),
+            None => Ok(()),
+        }
     }
 
     /// The deltas of one adapter are trained, everything else is frozen.
     pub fn adapter(decoder: &Decoder, adapter: AdapterId) -> Result<Parameters> {
         let mut parameters = Parameters::default();
-        for linear in linears(decoder) {
+        for linear in decoder.linears() {
             parameters.train_deltas(linear, |delta| delta.adapter == Some(adapter))?;
         }
         if parameters.is_empty() {
@@ -133,13 +158,4 @@ impl Parameters {
     pub fn is_empty(&self) -> bool {
         self.vars.is_empty()
     }
-}
-
-/// Every projection, in the order of a forward pass.
-fn linears(decoder: &Decoder) -> impl Iterator<Item = &Linear> {
-    let blocks = decoder.blocks.iter().flat_map(|b| {
-        let (a, f) = (&b.attention, &b.ffn);
-        [&a.query, &a.key, &a.value, &a.output, &f.gate, &f.up, &f.down]
-    });
-    blocks.chain(std::iter::once(&decoder.head.linear))
 }

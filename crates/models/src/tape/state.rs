@@ -6,7 +6,7 @@ use porism_kernels::attention::Mask;
 use porism_kernels::attention::dense::DenseSpan;
 
 use crate::batch::Batch;
-use crate::decoder::DecoderConfig;
+use crate::config::ModelConfig;
 use crate::state::{Mark, SequenceState};
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ pub struct TapeState {
 
 impl TapeState {
     /// An empty state for a decoder.
-    pub fn new(config: &DecoderConfig) -> TapeState {
+    pub fn new(config: &ModelConfig) -> TapeState {
         TapeState { layers: vec![Layer::default(); config.layers], kv_width: config.kv_heads * config.head_dim }
     }
 

@@ -9,11 +9,15 @@ use porism_kernels::activation::Activation;
 use porism_kernels::attention::Mask;
 use porism_kernels::attention::dense::{Dense, DenseSpan};
 use porism_kernels::rope::{RopeLayout, inverse_frequencies};
-use porism_models::decoder::{Block, Decoder, DecoderConfig};
+use porism_models::config::LayerSpec;
 use porism_models::linear::{AdapterId, Delta, DeltaKind, Linear};
-use porism_models::steps::{Attention, AttentionSpec, Embedding, Ffn, Head, Norm, Rope};
+use porism_models::parts::{
+    Attention, AttentionSpec, Embedding, Ffn, FfnKind, Gated, Head, Norm, NormKind, Residual, Rope,
+};
+use porism_models::rope::{RopeScaling, RopeSpec};
+use porism_models::stack::{Block, Embeddings, Stack};
 use porism_models::tape::{DeltaPart, Parameter};
-use porism_models::{Batch, BlockSite, Input, Site, Span};
+use porism_models::{Batch, BlockSite, Decoder, Input, ModelConfig, Site, Span};
 
 use crate::twin::{self, Matrix, Random};
 
@@ -36,9 +40,12 @@ pub(crate) fn decoder(seed: u64, mask: Mask, tied: bool) -> Decoder {
         let values: Vec<f32> = random.numbers(rows * cols).iter().map(|v| around + size * v).collect();
         Weight::from_f32(&values, rows, cols).expect("a weight")
     };
-    let rope =
-        Rope { layout: RopeLayout::Halves, inverse_frequencies: Arc::from(inverse_frequencies(100.0, HEAD_DIM)) };
-    let embedding = Embedding { site: Site::TokenEmbedding, weight: weight(VOCAB, WIDTH, 1.0, 0.0) };
+    let rope = Rope {
+        layout: RopeLayout::Halves,
+        inverse_frequencies: Arc::from(inverse_frequencies(100.0, HEAD_DIM)),
+        attention_factor: 1.0,
+    };
+    let embedding = Embedding { site: Site::TokenEmbedding, weight: weight(VOCAB, WIDTH, 1.0, 0.0), scale: 1.0 };
     let blocks = (0..2)
         .map(|i| {
             let site = |s| Site::Block(i, s);
@@ -57,19 +64,53 @@ pub(crate) fn decoder(seed: u64, mask: Mask, tied: bool) -> Decoder {
             let kind = DeltaKind::OutputScale(weight(1, KV_WIDTH, 0.2, 1.0));
             key.deltas.push(Delta { adapter: Some(IA3), kind });
             down.deltas.push(Delta { adapter: Some(IA3), kind: DeltaKind::InputScale(weight(1, FFN, 0.2, 1.0)) });
-            let mut norm = |s| Norm { site: site(s), weight: weight(1, WIDTH, 0.2, 1.0), eps: 1e-5 };
+            let mut norm = |s| Norm {
+                site: site(s),
+                kind: NormKind::Rms,
+                weight: weight(1, WIDTH, 0.2, 1.0),
+                bias: None,
+                eps: 1e-5,
+                offset: 0.0,
+            };
             let (attention_norm, ffn_norm) = (norm(BlockSite::AttentionNorm), norm(BlockSite::FfnNorm));
-            let spec =
-                AttentionSpec { heads: HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.5, softcap: None, mask };
+            let spec = AttentionSpec {
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                head_dim: HEAD_DIM,
+                scale: 0.5,
+                softcap: None,
+                mask,
+                bias: None,
+            };
             Block {
-                attention: Attention { norm: attention_norm, query, key, value, output, rope: rope.clone(), spec },
-                ffn: Ffn { norm: ffn_norm, gate, up, down, activation: Activation::Silu },
+                attention: Attention {
+                    residual: Residual::Pre(attention_norm),
+                    query,
+                    key,
+                    value,
+                    output,
+                    query_norm: None,
+                    key_norm: None,
+                    rope: Some(rope.clone()),
+                    spec,
+                },
+                ffn: Ffn {
+                    residual: Residual::Pre(ffn_norm),
+                    kind: FfnKind::Gated(Gated { gate, up, down, activation: Activation::Silu }),
+                },
             }
         })
         .collect();
-    let norm = Norm { site: Site::OutputNorm, weight: weight(1, WIDTH, 0.2, 1.0), eps: 1e-5 };
+    let norm = Norm {
+        site: Site::OutputNorm,
+        kind: NormKind::Rms,
+        weight: weight(1, WIDTH, 0.2, 1.0),
+        bias: None,
+        eps: 1e-5,
+        offset: 0.0,
+    };
     let head = if tied { embedding.weight.clone() } else { weight(VOCAB, WIDTH, 0.5, 0.0) };
-    let config = DecoderConfig {
+    let config = ModelConfig {
         architecture: "llama".into(),
         layers: 2,
         width: WIDTH,
@@ -80,11 +121,15 @@ pub(crate) fn decoder(seed: u64, mask: Mask, tied: bool) -> Decoder {
         vocab: VOCAB,
         context: 64,
         norm_eps: 1e-5,
-        rope_theta: 100.0,
-        rotary_dim: HEAD_DIM,
+        ropes: vec![RopeSpec { theta: 100.0, rotary_dim: HEAD_DIM, scaling: RopeScaling::None }],
+        layer_specs: vec![LayerSpec { window: None, rope: Some(0), moe: false }; 2],
+        attention_scale: 0.5,
         tied_embeddings: tied,
+        ..ModelConfig::default()
     };
-    Decoder { config, embedding, blocks, head: Head { norm, linear: Linear::new(Site::Head, head) } }
+    let embeddings = Embeddings { tokens: embedding, positions: None, token_types: None, norm: None };
+    let head = Head { norm, linear: Linear::new(Site::Head, head), softcap: None };
+    Decoder { stack: Stack { config, embeddings, blocks }, head }
 }
 
 /// Two sequences, the first with LoRA, the second with IA3; output wanted of five of nine rows.
@@ -122,7 +167,7 @@ impl<'a> Twin<'a> {
     }
 
     fn weight(&self, site: Site, w: &Weight) -> Matrix {
-        let tied = site == Site::Head && self.decoder.config.tied_embeddings;
+        let tied = site == Site::Head && self.decoder.stack.config.tied_embeddings;
         let site = if tied { Site::TokenEmbedding } else { site };
         self.replaced.get(&Parameter::Weight(site)).cloned().unwrap_or_else(|| dense(w))
     }
@@ -178,11 +223,12 @@ impl<'a> Twin<'a> {
     /// Logits of the wanted rows of a batch of ids whose sequences begin here.
     pub(crate) fn logits(&self, batch: &Batch) -> Matrix {
         let Input::Ids(ids) = &batch.input else { panic!("ids") };
-        let mut x = self.weight(Site::TokenEmbedding, &self.decoder.embedding.weight).select(ids);
-        for (layer, Block { attention, ffn }) in self.decoder.blocks.iter().enumerate() {
-            let normed = self.norm(&attention.norm, &x);
+        let mut x = self.weight(Site::TokenEmbedding, &self.decoder.stack.embeddings.tokens.weight).select(ids);
+        for (layer, Block { attention, ffn }) in self.decoder.stack.blocks.iter().enumerate() {
+            let normed = self.norm(attention.residual.before().expect("a norm"), &x);
             let turn = |x: &Matrix| {
-                x.rope(attention.rope.layout, &batch.positions, &attention.rope.inverse_frequencies, HEAD_DIM)
+                let rope = attention.rope.as_ref().expect("positions");
+                x.rope(rope.layout, &batch.positions, &rope.inverse_frequencies, HEAD_DIM)
             };
             let q = turn(&self.linear(&attention.query, &normed, batch));
             let k = turn(&self.linear(&attention.key, &normed, batch));
@@ -209,7 +255,8 @@ impl<'a> Twin<'a> {
             let (k, v) = (Matrix::new(rows, KV_WIDTH, keys), Matrix::new(rows, KV_WIDTH, values));
             let mixed = twin::attention(self.mask, &spec, &spans, &q, &k, &v);
             x = x.add(&self.linear(&attention.output, &mixed, batch));
-            let normed = self.norm(&ffn.norm, &x);
+            let normed = self.norm(ffn.residual.before().expect("a norm"), &x);
+            let FfnKind::Gated(ffn) = &ffn.kind else { panic!("gated") };
             let (gate, up) = (self.linear(&ffn.gate, &normed, batch), self.linear(&ffn.up, &normed, batch));
             x = x.add(&self.linear(&ffn.down, &gate.silu_mul(&up), batch));
         }
