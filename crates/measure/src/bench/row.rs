@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use porism_formats::Weight;
 use porism_kernels::{Isa, Pool};
 use porism_models::cpu::{CpuExecutor, CpuState, Rows};
-use porism_models::steps::Embedding;
+use porism_models::parts::Embedding;
 use porism_models::{Batch, Decoder, HeadRequest, Input, SequenceState, Site, Steps};
 
 use super::{Row, RowSpec, Test, median, peak_rss_bytes, work};
