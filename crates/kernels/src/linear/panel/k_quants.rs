@@ -37,7 +37,11 @@ impl Format for Q4K {
         let (scale, min) = scale_min(packed, j);
         let bytes = &b[16 + 32 * (j / 2)..];
         let quants = std::array::from_fn(|i| if j.is_multiple_of(2) { bytes[i] & 15 } else { bytes[i] >> 4 });
-        RowBlock { quants, scales: [half_at(b, 0) * f32::from(scale), 0.0], min: -(half_at(b, 2) * f32::from(min)) }
+        RowBlock {
+            quants,
+            scales: [half_at(b, 0) * f32::from(scale), 0.0],
+            mins: [-(half_at(b, 2) * f32::from(min)), 0.0],
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -61,7 +65,7 @@ impl Format for Q4K {
             let quants =
                 transpose_32(rows, at + 16 + 32 * (j / 2)).map(|q| _mm256_and_si256(_mm256_srl_epi16(q, shift), mask));
             let min = _mm256_xor_ps(min, _mm256_set1_ps(-0.0));
-            Panel { quants, scales: [scale, _mm256_setzero_ps()], min }
+            Panel { quants, scales: [scale, _mm256_setzero_ps()], mins: [min, _mm256_setzero_ps()] }
         }
     }
 }
@@ -82,7 +86,7 @@ impl Format for Q6K {
         let quants = std::array::from_fn(|i| (low[i] >> (4 * (k / 2)) & 15) | ((high[i] >> (2 * k) & 3) << 4));
         let d = half_at(b, 208);
         let scales = std::array::from_fn(|g| d * f32::from(b[192 + 8 * half + 2 * k + g] as i8));
-        RowBlock { quants, scales, min: 0.0 }
+        RowBlock { quants, scales, mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -107,7 +111,7 @@ impl Format for Q6K {
                 let s = rows.map(|r| i32::from(r.add(offset).cast::<i8>().read()));
                 _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_loadu_si256(s.as_ptr().cast())))
             });
-            Panel { quants, scales, min: _mm256_setzero_ps() }
+            Panel { quants, scales, mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }

@@ -45,7 +45,7 @@ impl Format for Q4_0 {
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[18 * block..18 * (block + 1)];
-        RowBlock { quants: nibbles(&b[2..]), scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants: nibbles(&b[2..]), scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -55,7 +55,7 @@ impl Format for Q4_0 {
         // SAFETY: the block lies inside each row.
         unsafe {
             let zero = _mm256_setzero_ps();
-            Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], min: zero }
+            Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], mins: [zero; 2] }
         }
     }
 }
@@ -70,7 +70,7 @@ impl Format for Q4_1 {
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[20 * block..20 * (block + 1)];
-        RowBlock { quants: nibbles(&b[4..]), scales: [half_at(b, 0), 0.0], min: half_at(b, 2) }
+        RowBlock { quants: nibbles(&b[4..]), scales: [half_at(b, 0), 0.0], mins: [half_at(b, 2), 0.0] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -89,7 +89,11 @@ impl Format for Q4_1 {
             let halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, split), 0b11_01_10_00);
             let scale = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
             let min = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
-            Panel { quants: nibble_panel(rows, at + 4), scales: [scale, _mm256_setzero_ps()], min }
+            Panel {
+                quants: nibble_panel(rows, at + 4),
+                scales: [scale, _mm256_setzero_ps()],
+                mins: [min, _mm256_setzero_ps()],
+            }
         }
     }
 }
@@ -109,7 +113,7 @@ impl Format for Q5_0 {
         for (i, q) in quants.iter_mut().enumerate() {
             *q |= ((high >> i & 1) << 4) as u8;
         }
-        RowBlock { quants, scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants, scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -137,7 +141,7 @@ impl Format for Q5_0 {
                 let set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bits), bits);
                 *q = _mm256_or_si256(*q, _mm256_and_si256(set, fifth));
             }
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], min: _mm256_setzero_ps() }
+            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }
@@ -153,7 +157,7 @@ impl Format for Q8_0 {
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[34 * block..34 * (block + 1)];
         let quants = std::array::from_fn(|i| b[2 + i] ^ 0x80);
-        RowBlock { quants, scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants, scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -164,7 +168,7 @@ impl Format for Q8_0 {
         unsafe {
             let flip = _mm256_set1_epi8(-128);
             let quants = transpose_32(rows, at + 2).map(|q| _mm256_xor_si256(q, flip));
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], min: _mm256_setzero_ps() }
+            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }
