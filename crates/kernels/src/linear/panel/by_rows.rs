@@ -4,14 +4,8 @@
 use super::{Format, PANEL_COLS, RowBlock};
 #[cfg(target_arch = "x86_64")]
 use super::{Panel, transpose_32};
-use crate::block::codebook::{IQ4NL, IQ4XS, MXFP4};
 use crate::block::grid::{IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
 use crate::block::group::Codec;
-use crate::block::q2_k::Q2K;
-use crate::block::q3_k::Q3K;
-use crate::block::q5_1::Q5_1;
-use crate::block::q5_k::Q5K;
-use crate::block::ternary::{TQ1_0, TQ2_0};
 
 /// [`Format::unpack_row`] of a format that has a codec.
 #[inline(always)]
@@ -83,15 +77,6 @@ macro_rules! by_rows {
     };
 }
 
-by_rows!(Q5_1, zero 0, groups 1, run 4);
-by_rows!(Q2K, zero 0, groups 2, run 8);
-by_rows!(Q3K, zero 4, groups 2, run 8);
-by_rows!(Q5K, zero 0, groups 1, run 4);
-by_rows!(IQ4NL, zero 128, groups 1, run 0);
-by_rows!(IQ4XS, zero 128, groups 1, run 0);
-by_rows!(MXFP4, zero 12, groups 1, run 4);
-by_rows!(TQ1_0, zero 1, groups 1, run 8);
-by_rows!(TQ2_0, zero 1, groups 1, run 8);
 // The points reach 62, so quants are below 127: 7 bits.
 by_rows!(IQ2XXS, zero 64, groups 1, run 1);
 by_rows!(IQ2XS, zero 64, groups 2, run 1);

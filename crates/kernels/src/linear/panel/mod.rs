@@ -7,8 +7,10 @@
 //! inputs `4i .. 4i + 3` of row `r`.
 
 mod by_rows;
+mod codebook;
 mod k_quants;
 mod legacy;
+mod ternary;
 
 pub(crate) use crate::block::codebook::{IQ4NL, IQ4XS, MXFP4};
 pub(crate) use crate::block::grid::{IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
@@ -99,6 +101,42 @@ unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
         let h = rows.map(|r| r.add(offset).cast::<i16>().read_unaligned());
         _mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]))
     }
+}
+
+/// The dword at `offset` of each row.
+///
+/// # Safety
+/// AVX2; each pointer has four bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn dwords(rows: &[*const u8; 8], offset: usize) -> __m256i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let d = rows.map(|r| r.add(offset).cast::<i32>().read_unaligned());
+        _mm256_setr_epi32(d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7])
+    }
+}
+
+/// Eight integers, one a lane, as f32.
+///
+/// # Safety
+/// AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn floats(v: &[i32; 8]) -> __m256 {
+    // SAFETY: eight numbers are read.
+    unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(v.as_ptr().cast())) }
+}
+
+/// Bits `shift ..` of each byte, as many as `mask` has.
+///
+/// # Safety
+/// AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn bits(v: __m256i, shift: usize, mask: i8) -> __m256i {
+    // SAFETY: register operations only.
+    unsafe { _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(shift as i32)), _mm256_set1_epi8(mask)) }
 }
 
 /// The 16 bytes at `offset` of 8 rows, as four vectors whose dword `r` is dword `i` of row `r`.
