@@ -159,7 +159,7 @@ fn each_defect_is_named() {
         ("bytes overflow", tensor(&[1 << 62], 0, 0), "overflow"),
         ("removed type", tensor(&[32], 4, 0), "`t`: stored as an unknown type (number 4), which is not supp"),
         ("type of the future", tensor(&[32], 4_000_000_000, 0), "(number 4000000000)"),
-        ("known, unsupported type", tensor(&[256], 13, 0), "stored as Q5_K (type number 13)"),
+        ("known, unsupported type", tensor(&[256], 40, 0), "stored as NVFP4 (type number 40)"),
         ("row not whole blocks", tensor(&[33], 8, 0), "rows of 33 weights cannot be Q8_0"),
         ("K row not whole blocks", tensor(&[576, 2], 12, 0), "blocks are of 256"),
         ("offset not aligned", tensor(&[1], 0, 4), "`t`: offset 4 is not aligned to 32 bytes"),

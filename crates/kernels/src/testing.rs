@@ -1,5 +1,7 @@
 //! Test support: seeded numbers and finite differences in f64. Compiled for tests only.
 
+use crate::BlockType;
+
 /// A small generator of reproducible numbers (splitmix64).
 pub(crate) struct Numbers(u64);
 
@@ -16,6 +18,13 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
+    /// Random bytes: those of each number in turn, lowest first.
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..n.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        bytes.truncate(n);
+        bytes
+    }
+
     /// Uniform in [0, 1).
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
@@ -29,6 +38,41 @@ impl Numbers {
     /// Nearly standard normal numbers (the sum of twelve uniform ones).
     pub(crate) fn normal(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| ((0..12).map(|_| self.uniform()).sum::<f64>() - 6.0) as f32).collect()
+    }
+}
+
+/// Where the f16 numbers of a block lie. Of IQ1_M's, which is spread over four words, the upper bits.
+pub(crate) fn halves_at(block: BlockType) -> &'static [usize] {
+    match block {
+        BlockType::MXFP4 => &[],
+        BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => &[0, 2],
+        BlockType::Q2K => &[80, 82],
+        BlockType::Q3K => &[108],
+        BlockType::Q6K => &[208],
+        BlockType::TQ1_0 => &[52],
+        BlockType::TQ2_0 => &[64],
+        BlockType::IQ1M => &[54],
+        _ => &[0],
+    }
+}
+
+/// Sets the scales of a block of a format to numbers from `scale`, so that it decodes to ordinary weights.
+pub(crate) fn set_scales(block: BlockType, bytes: &mut [u8], mut scale: impl FnMut() -> f32) {
+    match block {
+        // The nearest power of two.
+        BlockType::MXFP4 => bytes[0] = (127.0 + scale().abs().log2()) as u8,
+        BlockType::IQ1M => {
+            let d = half::f16::from_f32(scale()).to_bits();
+            for word in 0..4 {
+                let byte = &mut bytes[49 + 2 * word];
+                *byte = *byte & 15 | ((d >> (4 * word) & 15) as u8) << 4;
+            }
+        }
+        _ => {
+            for &at in halves_at(block) {
+                bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(scale()).to_le_bytes());
+            }
+        }
     }
 }
 

@@ -27,25 +27,43 @@ fn weight_bytes(block: BlockType, rows: usize, cols: usize, random: &mut Random)
         let start = bytes.len();
         bytes.extend((0..block.block_bytes()).map(|_| random.next() as u8));
         let b = &mut bytes[start..];
-        let (d, m) = (half(0.02 * random.float()), half(0.1 * random.float()));
         match block {
             BlockType::F32 => b.copy_from_slice(&random.float().to_le_bytes()),
             BlockType::F16 => b.copy_from_slice(&half(random.float())),
             BlockType::BF16 => b.copy_from_slice(&half::bf16::from_f32(random.float()).to_le_bytes()),
-            BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q8_0 => b[..2].copy_from_slice(&d),
-            BlockType::Q4_1 => {
-                b[..2].copy_from_slice(&d);
-                b[2..4].copy_from_slice(&m);
-            }
-            BlockType::Q4K => {
-                b[..2].copy_from_slice(&half(0.001 * random.float()));
-                b[2..4].copy_from_slice(&half(0.001 * random.float()));
-            }
-            BlockType::Q6K => b[208..].copy_from_slice(&half(0.0005 * random.float())),
-            _ => panic!("a type this test does not know: {block}"),
+            _ => set_scales(block, b, || 0.02 * random.float()),
         }
     }
     bytes
+}
+
+/// Sets the f16 numbers of a block.
+fn set_scales(block: BlockType, b: &mut [u8], mut scale: impl FnMut() -> f32) {
+    let halves: &[usize] = match block {
+        // Powers of two from 2^-11 to 2^-4.
+        BlockType::MXFP4 => {
+            b[0] = 117 + b[0] % 8;
+            return;
+        }
+        // Spread over the upper bits of four words.
+        BlockType::IQ1M => {
+            let d = half::f16::from_f32(scale()).to_bits();
+            for word in 0..4 {
+                b[49 + 2 * word] = b[49 + 2 * word] & 15 | ((d >> (4 * word) & 15) as u8) << 4;
+            }
+            return;
+        }
+        BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => &[0, 2],
+        BlockType::Q2K => &[80, 82],
+        BlockType::Q3K => &[108],
+        BlockType::Q6K => &[208],
+        BlockType::TQ1_0 => &[52],
+        BlockType::TQ2_0 => &[64],
+        _ => &[0],
+    };
+    for &at in halves {
+        b[at..at + 2].copy_from_slice(&half::f16::from_f32(scale()).to_le_bytes());
+    }
 }
 
 /// Shapes with part strips, part tiles and, for dense types, part panels.
@@ -109,6 +127,26 @@ fn levels_agree_to_the_bit_and_with_f64() {
 }
 
 #[test]
+fn the_exact_product_sees_the_codecs_numbers() {
+    let mut random = Random(13);
+    let (rows, cols) = (11, 512);
+    let mut x = vec![0.0; cols * cols];
+    (0..cols).for_each(|i| x[i * cols + i] = 1.0);
+    for block in BlockType::ALL {
+        let bytes = weight_bytes(block, rows, cols, &mut random);
+        let w = MatrixRef { bytes: &bytes, block, rows, cols };
+        let mut dense = vec![0.0; rows * cols];
+        block::dequantize(block, &bytes, &mut dense);
+        for isa in Isa::available() {
+            let mut y = vec![f32::NAN; cols * rows];
+            linear::forward_f32(&Pool::new(2), isa, w, &x, &mut y);
+            let same = (0..rows).all(|r| (0..cols).all(|c| y[c * rows + r] == dense[r * cols + c]));
+            assert!(same, "{block} {isa:?}");
+        }
+    }
+}
+
+#[test]
 fn extreme_quants_do_not_saturate() {
     // The largest quants against the largest activations: where a 16-bit sum would overflow first.
     for block in BlockType::ALL.into_iter().filter(|&b| linear::takes_int8(b)) {
@@ -116,15 +154,7 @@ fn extreme_quants_do_not_saturate() {
         for fill in [0xffu8, 0x7f, 0x80, 0x00] {
             let mut bytes = vec![fill; rows * block.row_bytes(cols).unwrap()];
             for b in bytes.chunks_exact_mut(block.block_bytes()) {
-                let d = half::f16::from_f32(0.01).to_le_bytes();
-                match block {
-                    BlockType::Q6K => b[208..].copy_from_slice(&d),
-                    BlockType::Q4_1 | BlockType::Q4K => {
-                        b[..2].copy_from_slice(&d);
-                        b[2..4].copy_from_slice(&d);
-                    }
-                    _ => b[..2].copy_from_slice(&d),
-                }
+                set_scales(block, b, || 0.01);
             }
             let w = MatrixRef { bytes: &bytes, block, rows, cols };
             for sign in [1.0f32, -1.0] {

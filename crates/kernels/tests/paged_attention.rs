@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use half::f16;
 use porism_kernels::attention::RelativeBias;
-use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedShape, PagedSpan, paged_forward};
+use porism_kernels::attention::paged::{
+    KV_BLOCK, KvSlice, PAGE, PageRef, PagedShape, PagedSpan, Q4Block, Q8Block, encode_q4, encode_q8, paged_forward,
+};
 use porism_kernels::{Isa, Pool};
 
 struct Random(u64);
@@ -160,4 +162,78 @@ fn agrees_with_f64_and_to_the_bit_with_itself() {
             }
         }
     }
+}
+
+/// Pages of blocks, and the same pages as the numbers that the blocks stand for.
+struct Rounded<B> {
+    blocks: [Vec<Vec<B>>; 2],
+    wide: [Vec<Vec<f32>>; 2],
+}
+
+impl<B: Clone + Default> Rounded<B> {
+    fn new(cache: &Cache, encode: fn(Isa, &[f32], &mut [B]), slice: fn(&[B]) -> KvSlice<'_>) -> Rounded<B> {
+        let encode = |page: &Vec<f32>| {
+            let mut blocks = vec![B::default(); page.len() / KV_BLOCK];
+            encode(Isa::detect(), page, &mut blocks);
+            blocks
+        };
+        let blocks = [&cache.k, &cache.v].map(|pages| pages.iter().map(encode).collect::<Vec<_>>());
+        let widen = |page: &Vec<B>| {
+            let mut wide = vec![0.0; page.len() * KV_BLOCK];
+            slice(page).widen(Isa::Scalar, 0..page.len() * KV_BLOCK, &mut wide);
+            wide
+        };
+        let wide = [0, 1].map(|i| blocks[i].iter().map(widen).collect());
+        Rounded { blocks, wide }
+    }
+}
+
+fn zip_pages<'a, T>(pages: &'a [Vec<Vec<T>>; 2], slice: fn(&'a [T]) -> KvSlice<'a>) -> Vec<PageRef<'a>> {
+    pages[0].iter().zip(&pages[1]).map(|(k, v)| PageRef { k: slice(k), v: slice(v) }).collect()
+}
+
+#[test]
+fn rounded_pages_give_the_bits_of_their_numbers() {
+    let mut random = Random(5);
+    for (heads, kv_heads, head_dim) in [(4, 2, 64), (3, 1, 128), (2, 2, 32)] {
+        let shape = PagedShape { heads, kv_heads, head_dim, scale: 0.11, softcap: None, bias: None };
+        let width = heads * head_dim;
+        let cache = Cache::new(&mut random, 2, kv_heads * PAGE * head_dim);
+        let q = random.floats(20 * width);
+        let run = |isa: Isa, threads: usize, pages: Vec<PageRef<'_>>| {
+            let visible = (0..20).map(|i| 3 * i..300 + i).collect();
+            let span = PagedSpan { rows: 0..20, pages, own: 299, always: 0, visible };
+            let mut out = vec![f32::NAN; 20 * width];
+            paged_forward(&Pool::new(threads), isa, &shape, &[span], &q, &mut out);
+            out
+        };
+        let exact = run(Isa::detect(), 1, cache.pages(false));
+        let error = |out: &[f32]| {
+            let sum: f64 = out.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            (sum / exact.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()).sqrt()
+        };
+        let q8 = Rounded::<Q8Block>::new(&cache, encode_q8, |b| KvSlice::Q8_0(b));
+        let q4 = Rounded::<Q4Block>::new(&cache, encode_q4, |b| KvSlice::Q4_0(b));
+        let want8 = run(Isa::Scalar, 1, zip_pages(&q8.wide, KvSlice::F32));
+        let want4 = run(Isa::Scalar, 1, zip_pages(&q4.wide, KvSlice::F32));
+        // Uniform values: a step is 2 / 127 or 4 / 16 of the deviation, an error a twelfth root of it.
+        assert!(error(&want8) < 0.02 && error(&want4) < 0.3, "{} {}", error(&want8), error(&want4));
+        assert!(error(&want8) > 0.0 && error(&want4) > error(&want8));
+        for isa in Isa::available() {
+            for threads in [1, 2] {
+                assert!(run(isa, threads, zip_pages(&q8.blocks, KvSlice::Q8_0)) == want8, "q8 {isa:?} {head_dim}");
+                assert!(run(isa, threads, zip_pages(&q4.blocks, KvSlice::Q4_0)) == want4, "q4 {isa:?} {head_dim}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "do not fill blocks of 32")]
+fn blocks_need_heads_of_whole_blocks() {
+    let shape = PagedShape { heads: 1, kv_heads: 1, head_dim: 48, scale: 1.0, softcap: None, bias: None };
+    let page = vec![Q8Block::default(); PAGE * 48 / KV_BLOCK];
+    let pages = vec![PageRef { k: KvSlice::Q8_0(&page), v: KvSlice::Q8_0(&page) }];
+    let span = PagedSpan { rows: 0..1, pages, own: 0, always: 0, visible: std::iter::once(0..1).collect() };
+    paged_forward(&Pool::new(1), Isa::detect(), &shape, &[span], &[0.0; 48], &mut [0.0; 48]);
 }

@@ -2,135 +2,29 @@
 //!
 //! A row of `cols` weights is stored as `cols / block_len` blocks of `block_bytes` bytes each, one
 //! after the other, rows one after the other, exactly as ggml lays them out. The dense types are
-//! blocks of one element. Each type has a file of its own with its layout and its scalar decoder,
-//! which is bit-identical to ggml's `dequantize_row_*`.
+//! blocks of one element. Each type or family has a file of its own with its layout and its scalar
+//! decoder, which is bit-identical to ggml's `dequantize_row_*`.
 
+pub(crate) mod codebook;
 pub mod dense;
+pub(crate) mod grid;
+pub(crate) mod group;
+mod kinds;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
 pub mod q4_0;
 pub mod q4_1;
 pub mod q4_k;
 pub mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+pub(crate) mod ternary;
+
+pub use kinds::BlockType;
 
 use half::f16;
-
-/// The element layout of a weight: dense, or one of ggml's block formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum BlockType {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// bfloat16: the upper half of an `f32`.
-    BF16,
-    /// 32 weights: f16 scale, 4-bit quants around 8 (18 bytes).
-    Q4_0,
-    /// 32 weights: f16 scale, f16 minimum, 4-bit quants (20 bytes).
-    Q4_1,
-    /// 32 weights: f16 scale, 5-bit quants around 16 (22 bytes).
-    Q5_0,
-    /// 32 weights: f16 scale, signed 8-bit quants (34 bytes).
-    Q8_0,
-    /// 256 weights in 8 groups of 32: 6-bit scales and minima, 4-bit quants (144 bytes).
-    Q4K,
-    /// 256 weights in 16 groups of 16: signed 8-bit scales, 6-bit quants (210 bytes).
-    Q6K,
-}
-
-impl BlockType {
-    /// Every type that this build can decode.
-    pub const ALL: [BlockType; 9] = [
-        BlockType::F32,
-        BlockType::F16,
-        BlockType::BF16,
-        BlockType::Q4_0,
-        BlockType::Q4_1,
-        BlockType::Q5_0,
-        BlockType::Q8_0,
-        BlockType::Q4K,
-        BlockType::Q6K,
-    ];
-
-    /// The type's number in GGUF files (`enum ggml_type`).
-    pub const fn ggml_id(self) -> u32 {
-        match self {
-            BlockType::F32 => 0,
-            BlockType::F16 => 1,
-            BlockType::Q4_0 => 2,
-            BlockType::Q4_1 => 3,
-            BlockType::Q5_0 => 6,
-            BlockType::Q8_0 => 8,
-            BlockType::Q4K => 12,
-            BlockType::Q6K => 14,
-            BlockType::BF16 => 30,
-        }
-    }
-
-    /// The type with the given GGUF number, if this build can decode it.
-    pub fn from_ggml_id(id: u32) -> Option<BlockType> {
-        BlockType::ALL.into_iter().find(|t| t.ggml_id() == id)
-    }
-
-    /// The name used by ggml and its tools.
-    pub const fn name(self) -> &'static str {
-        match self {
-            BlockType::F32 => "F32",
-            BlockType::F16 => "F16",
-            BlockType::BF16 => "BF16",
-            BlockType::Q4_0 => "Q4_0",
-            BlockType::Q4_1 => "Q4_1",
-            BlockType::Q5_0 => "Q5_0",
-            BlockType::Q8_0 => "Q8_0",
-            BlockType::Q4K => "Q4_K",
-            BlockType::Q6K => "Q6_K",
-        }
-    }
-
-    /// Weights in one block.
-    pub const fn block_len(self) -> usize {
-        match self {
-            BlockType::F32 | BlockType::F16 | BlockType::BF16 => 1,
-            BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q5_0 | BlockType::Q8_0 => 32,
-            BlockType::Q4K | BlockType::Q6K => 256,
-        }
-    }
-
-    /// Bytes of one block.
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            BlockType::F32 => 4,
-            BlockType::F16 | BlockType::BF16 => 2,
-            BlockType::Q4_0 => 18,
-            BlockType::Q4_1 => 20,
-            BlockType::Q5_0 => 22,
-            BlockType::Q8_0 => 34,
-            BlockType::Q4K => 144,
-            BlockType::Q6K => 210,
-        }
-    }
-
-    /// Whether the type is dense: one number an element, no shared scale.
-    pub const fn is_dense(self) -> bool {
-        self.block_len() == 1
-    }
-
-    /// Bytes of a row of `cols` weights; `None` if `cols` is no multiple of the block length or the
-    /// size does not fit in memory's address space.
-    pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        if !cols.is_multiple_of(self.block_len()) {
-            return None;
-        }
-        (cols / self.block_len()).checked_mul(self.block_bytes())
-    }
-}
-
-impl std::fmt::Display for BlockType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// Decodes any whole number of blocks, bit for bit as ggml does: sums and products are rounded one
 /// by one, nothing is fused.
@@ -155,6 +49,22 @@ pub fn dequantize(block: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::Q8_0 => each_block(block, bytes, out, q8_0::dequantize_block),
         BlockType::Q4K => each_block(block, bytes, out, q4_k::dequantize_block),
         BlockType::Q6K => each_block(block, bytes, out, q6_k::dequantize_block),
+        BlockType::Q5_1 => each_block(block, bytes, out, group::dequantize_block::<q5_1::Q5_1>),
+        BlockType::Q2K => each_block(block, bytes, out, group::dequantize_block::<q2_k::Q2K>),
+        BlockType::Q3K => each_block(block, bytes, out, group::dequantize_block::<q3_k::Q3K>),
+        BlockType::Q5K => each_block(block, bytes, out, group::dequantize_block::<q5_k::Q5K>),
+        BlockType::IQ4NL => each_block(block, bytes, out, group::dequantize_block::<codebook::IQ4NL>),
+        BlockType::IQ4XS => each_block(block, bytes, out, group::dequantize_block::<codebook::IQ4XS>),
+        BlockType::MXFP4 => each_block(block, bytes, out, group::dequantize_block::<codebook::MXFP4>),
+        BlockType::TQ1_0 => each_block(block, bytes, out, group::dequantize_block::<ternary::TQ1_0>),
+        BlockType::TQ2_0 => each_block(block, bytes, out, group::dequantize_block::<ternary::TQ2_0>),
+        BlockType::IQ2XXS => each_block(block, bytes, out, group::dequantize_block::<grid::IQ2XXS>),
+        BlockType::IQ2XS => each_block(block, bytes, out, group::dequantize_block::<grid::IQ2XS>),
+        BlockType::IQ2S => each_block(block, bytes, out, group::dequantize_block::<grid::IQ2S>),
+        BlockType::IQ3XXS => each_block(block, bytes, out, group::dequantize_block::<grid::IQ3XXS>),
+        BlockType::IQ3S => each_block(block, bytes, out, group::dequantize_block::<grid::IQ3S>),
+        BlockType::IQ1S => each_block(block, bytes, out, group::dequantize_block::<grid::IQ1S>),
+        BlockType::IQ1M => each_block(block, bytes, out, group::dequantize_block::<grid::IQ1M>),
     }
 }
 
@@ -202,9 +112,7 @@ pub fn quantize(block: BlockType, values: &[f32], out: &mut Vec<u8>) -> Result<(
         BlockType::Q4_0 => encode_blocks(block, values, out, q4_0::quantize_block)?,
         BlockType::Q4_1 => encode_blocks(block, values, out, q4_1::quantize_block)?,
         BlockType::Q8_0 => encode_blocks(block, values, out, q8_0::quantize_block)?,
-        BlockType::Q5_0 | BlockType::Q4K | BlockType::Q6K => {
-            return Err(QuantizeError::NoEncoder(block));
-        }
+        _ => return Err(QuantizeError::NoEncoder(block)),
     }
     Ok(())
 }
@@ -229,13 +137,6 @@ fn encode_blocks(
         }
     }
     Ok(())
-}
-
-impl BlockType {
-    /// Whether [`quantize`] can write this type.
-    pub const fn has_encoder(self) -> bool {
-        !matches!(self, BlockType::Q5_0 | BlockType::Q4K | BlockType::Q6K)
-    }
 }
 
 /// The f16 at `bytes[at..at + 2]` as f32.

@@ -1,5 +1,7 @@
 //! The codecs against fixtures that the Python package `gguf` made (`scripts/fixtures/dequantize.py`).
 
+use crate::testing::{Numbers, halves_at};
+
 use super::{BlockType, QuantizeError, dequantize, quantize};
 
 struct Record {
@@ -30,8 +32,7 @@ fn records(mut file: &[u8]) -> Vec<Record> {
 #[test]
 fn decodes_bit_for_bit() {
     let records = records(include_bytes!("fixtures/decode.bin"));
-    let kinds: Vec<BlockType> = records.iter().map(|r| r.block).collect();
-    assert_eq!(kinds.len(), BlockType::ALL.len() - 1, "all types but F32: {kinds:?}");
+    assert_eq!(records.len(), 8, "F16, BF16 and the first six block types");
     for Record { block, bytes, weights } in records {
         let mut out = vec![0.0; weights.len()];
         dequantize(block, &bytes, &mut out);
@@ -41,6 +42,45 @@ fn decodes_bit_for_bit() {
             assert!(same, "{block}, weight {i}: {out:?}, expected {expected:?}");
         }
     }
+}
+
+/// FNV-1a over 32-bit words.
+fn hash(weights: &[f32]) -> u64 {
+    weights.iter().fold(0xcbf2_9ce4_8422_2325, |h, w| (h ^ u64::from(w.to_bits())).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Random blocks of every type with scales below 2, among them zero, minus zero and the largest: enough of them
+/// for every point of every grid. The fixture holds a hash of what each 64 blocks decode to.
+#[test]
+fn decodes_random_blocks_bit_for_bit() {
+    let (records, rest) = include_bytes!("fixtures/decode_hashes.bin").as_chunks::<{ 4 + 16 * 8 }>();
+    assert!(rest.is_empty());
+    let mut kinds = Vec::new();
+    for record in records {
+        let block = BlockType::from_ggml_id(u32::from_le_bytes(record[..4].try_into().unwrap())).unwrap();
+        kinds.push(block);
+        let mut bytes = Numbers::new(u64::from(block.ggml_id())).bytes(1024 * block.block_bytes());
+        for (i, bytes) in bytes.chunks_exact_mut(block.block_bytes()).enumerate() {
+            for &at in halves_at(block) {
+                match i % 64 {
+                    0 => bytes[at..at + 2].copy_from_slice(&[0, 0]),
+                    1 => bytes[at..at + 2].copy_from_slice(&[0, 0x80]),
+                    2 if block == BlockType::IQ1M => bytes[at..at + 2].copy_from_slice(&[0xff, 0x3b]),
+                    2 => bytes[at..at + 2].copy_from_slice(&[0xff, 0x7b]),
+                    _ => bytes[at + 1] &= 0xbf,
+                }
+            }
+        }
+        let mut weights = vec![0.0; 1024 * block.block_len()];
+        dequantize(block, &bytes, &mut weights);
+        let hashes = weights.chunks(64 * block.block_len()).map(hash);
+        let expected = record[4..].as_chunks::<8>().0.iter().map(|h| u64::from_le_bytes(*h));
+        for (run, (hash, expected)) in hashes.zip(expected).enumerate() {
+            assert_eq!(hash, expected, "{block}, blocks {}..", 64 * run);
+        }
+    }
+    let all: Vec<_> = BlockType::ALL.into_iter().filter(|b| !b.is_dense()).collect();
+    assert_eq!(kinds, all);
 }
 
 #[test]

@@ -130,16 +130,8 @@ mod tests {
                 let mut numbers = Numbers::new(6);
                 bytes.extend((0..kind.row_bytes(cols).unwrap() * rows).map(|_| numbers.below(256) as u8));
                 // Every f16 in a block is a small scale, so that no block decodes to infinity.
-                let halves: &[usize] = match kind {
-                    BlockType::Q4_1 | BlockType::Q4K => &[0, 2],
-                    BlockType::Q6K => &[208],
-                    _ => &[0],
-                };
                 for block in bytes.chunks_exact_mut(kind.block_bytes()) {
-                    for &at in halves {
-                        let scale = 0.002 + 0.004 * numbers.uniform() as f32;
-                        block[at..at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
-                    }
+                    crate::testing::set_scales(kind, block, || 0.002 + 0.004 * numbers.uniform() as f32);
                 }
             }
         }

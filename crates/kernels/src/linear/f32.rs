@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::panel::{self, Format, PANEL_COLS};
+use super::panel::{Format, PANEL_COLS, with_format};
 use super::strip::{LANES, OutPtr, StripTile, strip_tiles};
 use super::{MatrixRef, Product};
 #[cfg(target_arch = "x86_64")]
@@ -30,12 +30,7 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &[f32], tokens: usize, products: &mu
             BlockType::F32 => dispatch::<DenseF32>(isa, weight, tile, x, tokens, out),
             BlockType::F16 => dispatch::<DenseF16>(isa, weight, tile, x, tokens, out),
             BlockType::BF16 => dispatch::<DenseBF16>(isa, weight, tile, x, tokens, out),
-            BlockType::Q4_0 => dispatch::<Quants<panel::Q4_0>>(isa, weight, tile, x, tokens, out),
-            BlockType::Q4_1 => dispatch::<Quants<panel::Q4_1>>(isa, weight, tile, x, tokens, out),
-            BlockType::Q5_0 => dispatch::<Quants<panel::Q5_0>>(isa, weight, tile, x, tokens, out),
-            BlockType::Q8_0 => dispatch::<Quants<panel::Q8_0>>(isa, weight, tile, x, tokens, out),
-            BlockType::Q4K => dispatch::<Quants<panel::Q4K>>(isa, weight, tile, x, tokens, out),
-            BlockType::Q6K => dispatch::<Quants<panel::Q6K>>(isa, weight, tile, x, tokens, out),
+            other => with_format!(other, F => dispatch::<Quants<F>>(isa, weight, tile, x, tokens, out)),
         }
     });
 }
@@ -68,7 +63,7 @@ impl<F: Format> Decode for Quants<F> {
             let scale = b.scales[k / (PANEL_COLS / F::GROUPS)];
             *v = scale * (i32::from(b.quants[k]) - F::ZERO) as f32;
             if F::HAS_MIN {
-                *v += b.min;
+                *v += b.mins[k / (PANEL_COLS / F::GROUPS)];
             }
         }
     }
@@ -94,7 +89,7 @@ impl<F: Format> Decode for Quants<F> {
                     let q = _mm256_sub_epi32(q, _mm256_set1_epi32(F::ZERO));
                     let mut v = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(q));
                     if F::HAS_MIN {
-                        v = _mm256_add_ps(v, panel.min);
+                        v = _mm256_add_ps(v, panel.mins[i / (8 / F::GROUPS)]);
                     }
                     *out.add((4 * i + j) * stride) = v;
                 }

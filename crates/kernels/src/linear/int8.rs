@@ -2,14 +2,14 @@
 //!
 //! For output `o` and token `t`, over groups `g` of a row in order:
 //! `acc = fma(float(sum q x), scale_w * scale_x, acc)`, and for formats with a minimum
-//! `acc = fma(min, scale_x * sum x, acc)`. The integer sums are exact on every level, so all levels give
+//! `acc = fma(min, scale_x * sum x, acc)` once for each minimum of 32 inputs. The integer sums are exact on every level, so all levels give
 //! the same bits. Up to four tokens go straight from unpacked registers; more tokens share a strip that is
 //! unpacked once into a buffer.
 
-use super::panel::{self, Format, PANEL_COLS};
+use super::panel::{Format, PANEL_COLS, with_format};
 use super::strip::{LANES, OutPtr, StripTile, strip_tiles};
 use super::{Product, QuantizedRows};
-use crate::{BlockType, Isa, Pool};
+use crate::{Isa, Pool};
 
 /// Tokens up to which a strip is multiplied from registers and not through a buffer.
 const FEW_TOKENS: usize = 4;
@@ -29,17 +29,7 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Prod
     pool.run(tiles.len(), &|i| {
         let tile = tiles[i];
         let (weight, out) = (&products[tile.product].weight, outs[tile.product]);
-        match weight.block {
-            BlockType::Q4_0 => dispatch::<panel::Q4_0>(isa, weight, tile, x, out, few),
-            BlockType::Q4_1 => dispatch::<panel::Q4_1>(isa, weight, tile, x, out, few),
-            BlockType::Q5_0 => dispatch::<panel::Q5_0>(isa, weight, tile, x, out, few),
-            BlockType::Q8_0 => dispatch::<panel::Q8_0>(isa, weight, tile, x, out, few),
-            BlockType::Q4K => dispatch::<panel::Q4K>(isa, weight, tile, x, out, few),
-            BlockType::Q6K => dispatch::<panel::Q6K>(isa, weight, tile, x, out, few),
-            BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
-                unreachable!("dense weights are refused by the caller")
-            }
-        }
+        with_format!(weight.block, F => dispatch::<F>(isa, weight, tile, x, out, few));
     });
 }
 
@@ -84,8 +74,12 @@ fn scalar<F: Format>(weight: &super::MatrixRef<'_>, tile: StripTile, x: &Quantiz
                         .sum();
                     acc = (sum as f32).mul_add(w.scales[g] * x.scales[at], acc);
                 }
-                if F::HAS_MIN {
-                    acc = w.min.mul_add(x.scaled_sums[at], acc);
+                if F::HAS_MIN && F::GROUPS == 1 {
+                    acc = w.mins[0].mul_add(x.scaled_sums[at], acc);
+                } else if F::HAS_MIN {
+                    for (g, min) in w.mins.iter().enumerate() {
+                        acc = min.mul_add(x.scales[at] * x.sums[2 * at + g] as f32, acc);
+                    }
                 }
             }
             // SAFETY: row and token are inside the output, and this tile owns the row.
@@ -124,7 +118,7 @@ mod x86 {
     trait Side {
         unsafe fn quants(&self, i: usize) -> __m256i;
         unsafe fn scale(&self, group: usize) -> __m256;
-        unsafe fn min(&self) -> __m256;
+        unsafe fn min(&self, group: usize) -> __m256;
     }
 
     impl Side for Panel {
@@ -137,16 +131,16 @@ mod x86 {
             self.scales[group]
         }
         #[inline(always)]
-        unsafe fn min(&self) -> __m256 {
-            self.min
+        unsafe fn min(&self, group: usize) -> __m256 {
+            self.mins[group]
         }
     }
 
-    /// A panel in a strip's buffer: 8 vectors of quants, then the scales, then the minimum.
+    /// A panel in a strip's buffer: 8 vectors of quants, then the scales, then the minima.
     #[derive(Clone, Copy)]
     struct Stored(*const __m256i);
     /// Vectors of a stored panel.
-    const STORED: usize = 11;
+    const STORED: usize = 12;
 
     impl Side for Stored {
         #[inline(always)]
@@ -160,9 +154,9 @@ mod x86 {
             unsafe { _mm256_castsi256_ps(_mm256_load_si256(self.0.add(8 + group))) }
         }
         #[inline(always)]
-        unsafe fn min(&self) -> __m256 {
-            // SAFETY: vector 10 is the minimum.
-            unsafe { _mm256_castsi256_ps(_mm256_load_si256(self.0.add(10))) }
+        unsafe fn min(&self, group: usize) -> __m256 {
+            // SAFETY: vectors 10 and 11 are the minima.
+            unsafe { _mm256_castsi256_ps(_mm256_load_si256(self.0.add(10 + group))) }
         }
     }
 
@@ -254,9 +248,16 @@ mod x86 {
             }
             if F::HAS_MIN {
                 for t in 0..T {
-                    let sum = _mm256_broadcast_ss(&*x.scaled_sums.as_ptr().add(at[t]));
-                    for s in 0..S {
-                        acc[s][t] = _mm256_fmadd_ps(w[s].min(), sum, acc[s][t]);
+                    for g in 0..F::GROUPS {
+                        let sum = if F::GROUPS == 1 {
+                            _mm256_broadcast_ss(&*x.scaled_sums.as_ptr().add(at[t]))
+                        } else {
+                            let sum = _mm256_set1_epi32(*x.sums.as_ptr().add(2 * at[t] + g));
+                            _mm256_mul_ps(scales[t], _mm256_cvtepi32_ps(sum))
+                        };
+                        for s in 0..S {
+                            acc[s][t] = _mm256_fmadd_ps(w[s].min(g), sum, acc[s][t]);
+                        }
                     }
                 }
             }
@@ -348,7 +349,8 @@ mod x86 {
                     }
                     _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
                     _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
-                    _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.min));
+                    _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.mins[0]));
+                    _mm256_store_si256(to.add(11), _mm256_castps_si256(panel.mins[1]));
                 }
             }
             let mut s = 0;

@@ -1,10 +1,12 @@
-//! Panels of the 32-weight formats: Q4_0, Q4_1, Q5_0, Q8_0.
+//! Panels of the 32-weight formats: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
 
 use half::f16;
 
+use super::by_rows;
 use super::{Format, PANEL_COLS, RowBlock};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, halves, transpose_16, transpose_32};
+use super::{Panel, dwords, halves, transpose_16, transpose_32};
+use crate::block::q5_1::Q5_1;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -23,7 +25,7 @@ fn nibbles(bytes: &[u8]) -> [u8; PANEL_COLS] {
 /// AVX2; each pointer has 16 bytes at `offset`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn nibble_panel(rows: &[*const u8; 8], offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn nibble_panel(rows: &[*const u8; 8], offset: usize) -> [__m256i; 8] {
     // SAFETY: as the caller promises.
     unsafe {
         let t = transpose_16(rows, offset);
@@ -45,7 +47,7 @@ impl Format for Q4_0 {
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[18 * block..18 * (block + 1)];
-        RowBlock { quants: nibbles(&b[2..]), scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants: nibbles(&b[2..]), scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -55,8 +57,28 @@ impl Format for Q4_0 {
         // SAFETY: the block lies inside each row.
         unsafe {
             let zero = _mm256_setzero_ps();
-            Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], min: zero }
+            Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], mins: [zero; 2] }
         }
+    }
+}
+
+/// The two half-precision numbers at `offset` of each row.
+///
+/// # Safety
+/// AVX2 and F16C; each pointer has four bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn scale_and_min(rows: &[*const u8; 8], offset: usize) -> (__m256, __m256) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        // Both are one dword a row: gather them together, then split.
+        let both = dwords(rows, offset);
+        let split = _mm256_setr_epi8(
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, //
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+        );
+        let halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, split), 0b11_01_10_00);
+        (_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)))
     }
 }
 
@@ -70,7 +92,7 @@ impl Format for Q4_1 {
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[20 * block..20 * (block + 1)];
-        RowBlock { quants: nibbles(&b[4..]), scales: [half_at(b, 0), 0.0], min: half_at(b, 2) }
+        RowBlock { quants: nibbles(&b[4..]), scales: [half_at(b, 0), 0.0], mins: [half_at(b, 2), 0.0] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -79,17 +101,41 @@ impl Format for Q4_1 {
         let at = 20 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
-            // Scale and minimum are one dword a row: gather them together, then split.
-            let d = rows.map(|r| r.add(at).cast::<i32>().read_unaligned());
-            let both = _mm256_setr_epi32(d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]);
-            let split = _mm256_setr_epi8(
-                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, //
-                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+            let (scale, min) = scale_and_min(rows, at);
+            Panel {
+                quants: nibble_panel(rows, at + 4),
+                scales: [scale, _mm256_setzero_ps()],
+                mins: [min, _mm256_setzero_ps()],
+            }
+        }
+    }
+}
+
+/// Adds the fifth bits of the dword at `offset` of each row to its quants.
+///
+/// # Safety
+/// AVX2; each pointer has four bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn add_fifth_bits(rows: &[*const u8; 8], offset: usize, quants: &mut [__m256i; 8]) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let high = dwords(rows, offset);
+        // Byte j of vector i wants bit 4i + j of its row's dword: copy the byte that holds it to all
+        // four bytes, pick one bit in each, and turn "set" into 16.
+        let bits = _mm256_set1_epi32(0x0804_0201);
+        let fifth = _mm256_set1_epi8(16);
+        for (i, q) in quants.iter_mut().enumerate() {
+            let nibble = _mm256_srl_epi32(high, _mm_cvtsi32_si128(4 * i as i32));
+            let byte = _mm256_shuffle_epi8(
+                nibble,
+                _mm256_setr_epi8(
+                    0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, //
+                    0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,
+                ),
             );
-            let halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, split), 0b11_01_10_00);
-            let scale = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
-            let min = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
-            Panel { quants: nibble_panel(rows, at + 4), scales: [scale, _mm256_setzero_ps()], min }
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bits), bits);
+            *q = _mm256_or_si256(*q, _mm256_and_si256(set, fifth));
         }
     }
 }
@@ -109,7 +155,7 @@ impl Format for Q5_0 {
         for (i, q) in quants.iter_mut().enumerate() {
             *q |= ((high >> i & 1) << 4) as u8;
         }
-        RowBlock { quants, scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants, scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -118,26 +164,33 @@ impl Format for Q5_0 {
         let at = 22 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
-            let h = rows.map(|r| r.add(at + 2).cast::<i32>().read_unaligned());
-            let high = _mm256_setr_epi32(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]);
             let mut quants = nibble_panel(rows, at + 6);
-            // Byte j of vector i wants bit 4i + j of its row's dword: copy the byte that holds it to all
-            // four bytes, pick one bit in each, and turn "set" into 16.
-            let bits = _mm256_set1_epi32(0x0804_0201);
-            let fifth = _mm256_set1_epi8(16);
-            for (i, q) in quants.iter_mut().enumerate() {
-                let nibble = _mm256_srl_epi32(high, _mm_cvtsi32_si128(4 * i as i32));
-                let byte = _mm256_shuffle_epi8(
-                    nibble,
-                    _mm256_setr_epi8(
-                        0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, //
-                        0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,
-                    ),
-                );
-                let set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bits), bits);
-                *q = _mm256_or_si256(*q, _mm256_and_si256(set, fifth));
-            }
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], min: _mm256_setzero_ps() }
+            add_fifth_bits(rows, at + 2, &mut quants);
+            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
+        }
+    }
+}
+
+impl Format for Q5_1 {
+    const ZERO: i32 = 0;
+    const GROUPS: usize = 1;
+    const HAS_MIN: bool = true;
+    const RUN: usize = 4;
+
+    fn unpack_row(row: &[u8], block: usize) -> RowBlock {
+        by_rows::unpack_row::<Q5_1>(row, block, Self::ZERO)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+        let at = 24 * block;
+        // SAFETY: the block lies inside each row.
+        unsafe {
+            let (scale, min) = scale_and_min(rows, at);
+            let mut quants = nibble_panel(rows, at + 8);
+            add_fifth_bits(rows, at + 4, &mut quants);
+            Panel { quants, scales: [scale, _mm256_setzero_ps()], mins: [min, _mm256_setzero_ps()] }
         }
     }
 }
@@ -153,7 +206,7 @@ impl Format for Q8_0 {
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
         let b = &row[34 * block..34 * (block + 1)];
         let quants = std::array::from_fn(|i| b[2 + i] ^ 0x80);
-        RowBlock { quants, scales: [half_at(b, 0), 0.0], min: 0.0 }
+        RowBlock { quants, scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -164,7 +217,7 @@ impl Format for Q8_0 {
         unsafe {
             let flip = _mm256_set1_epi8(-128);
             let quants = transpose_32(rows, at + 2).map(|q| _mm256_xor_si256(q, flip));
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], min: _mm256_setzero_ps() }
+            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }

@@ -6,9 +6,19 @@
 //! ([`Format::unpack_panel`]) handles 8 rows and leaves them transposed: dword `r` of vector `i` holds
 //! inputs `4i .. 4i + 3` of row `r`.
 
+mod by_rows;
+mod codebook;
 mod k_quants;
 mod legacy;
+mod ternary;
 
+pub(crate) use crate::block::codebook::{IQ4NL, IQ4XS, MXFP4};
+pub(crate) use crate::block::grid::{IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
+pub(crate) use crate::block::q2_k::Q2K;
+pub(crate) use crate::block::q3_k::Q3K;
+pub(crate) use crate::block::q5_1::Q5_1;
+pub(crate) use crate::block::q5_k::Q5K;
+pub(crate) use crate::block::ternary::{TQ1_0, TQ2_0};
 pub(crate) use k_quants::{Q4K, Q6K};
 pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q8_0};
 
@@ -23,7 +33,8 @@ pub(crate) struct RowBlock {
     pub(crate) quants: [u8; PANEL_COLS],
     /// One scale for each group; formats with one group of 32 use the first.
     pub(crate) scales: [f32; 2],
-    pub(crate) min: f32,
+    /// One for each group, too.
+    pub(crate) mins: [f32; 2],
 }
 
 /// 32 inputs of 8 rows.
@@ -31,7 +42,7 @@ pub(crate) struct RowBlock {
 pub(crate) struct Panel {
     pub(crate) quants: [__m256i; 8],
     pub(crate) scales: [__m256; 2],
-    pub(crate) min: __m256,
+    pub(crate) mins: [__m256; 2],
 }
 
 /// How a block format says `w = scale * (q - ZERO) + min`.
@@ -43,7 +54,7 @@ pub(crate) trait Format {
     /// Whether there is a minimum.
     const HAS_MIN: bool;
     /// How many products of quant pairs with int8 pairs fit a 16-bit sum: 8 for 4-bit quants, 4 for 5-bit,
-    /// 2 for 6-bit; 0 where a single pair may not fit (8-bit quants).
+    /// 2 for 6-bit, 1 for 7-bit; 0 where a single pair may not fit (8-bit quants).
     const RUN: usize;
 
     /// Inputs `32 * block ..` of the row that starts at `row`.
@@ -57,6 +68,27 @@ pub(crate) trait Format {
     unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel;
 }
 
+/// `$body` with `$format` standing for the [`Format`] of a block type.
+macro_rules! with_format {
+    ($block:expr, $format:ident => $body:expr) => {
+        $crate::linear::panel::with_format!($block, $format => $body;
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K IQ4NL IQ4XS MXFP4 TQ1_0 TQ2_0
+            IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S IQ1S IQ1M)
+    };
+    ($block:expr, $format:ident => $body:expr; $($name:ident)*) => {
+        match $block {
+            $($crate::BlockType::$name => {
+                type $format = $crate::linear::panel::$name;
+                $body
+            })*
+            $crate::BlockType::F32 | $crate::BlockType::F16 | $crate::BlockType::BF16 => {
+                unreachable!("dense types have no panels of quants")
+            }
+        }
+    };
+}
+pub(crate) use with_format;
+
 /// The 8 half-precision numbers at `offset` of each row.
 ///
 /// # Safety
@@ -69,6 +101,42 @@ unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
         let h = rows.map(|r| r.add(offset).cast::<i16>().read_unaligned());
         _mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]))
     }
+}
+
+/// The dword at `offset` of each row.
+///
+/// # Safety
+/// AVX2; each pointer has four bytes at `offset`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn dwords(rows: &[*const u8; 8], offset: usize) -> __m256i {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let d = rows.map(|r| r.add(offset).cast::<i32>().read_unaligned());
+        _mm256_setr_epi32(d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7])
+    }
+}
+
+/// Eight integers, one a lane, as f32.
+///
+/// # Safety
+/// AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn floats(v: &[i32; 8]) -> __m256 {
+    // SAFETY: eight numbers are read.
+    unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(v.as_ptr().cast())) }
+}
+
+/// Bits `shift ..` of each byte, as many as `mask` has.
+///
+/// # Safety
+/// AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn bits(v: __m256i, shift: usize, mask: i8) -> __m256i {
+    // SAFETY: register operations only.
+    unsafe { _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(shift as i32)), _mm256_set1_epi8(mask)) }
 }
 
 /// The 16 bytes at `offset` of 8 rows, as four vectors whose dword `r` is dword `i` of row `r`.

@@ -1,0 +1,190 @@
+//! Attention over a paged cache: the CPU executor's forward.
+//!
+//! A sequence's keys and values lie in pages of [`PAGE`] entries. A page is worked off as a whole: scores
+//! of all its visible entries, their maximum, exponentials and weighted values; then the pages' partial
+//! results are merged in order (the online softmax of FlashAttention, Dao et al. 2022, at page
+//! granularity). A row's arithmetic thus depends on its own bounds only. When there are few rows the pages
+//! are shared out among the threads, when there are many the rows are; the bits are the same.
+//!
+//! Query heads of one group share each key and value block that is widened to f32.
+
+mod arithmetic;
+mod kv;
+mod page;
+mod partial;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use self::page::{Scratch, page_partial};
+use self::partial::Partial;
+use super::RelativeBias;
+use crate::disjoint::Disjoint;
+use crate::{Isa, Pool};
+
+pub use self::kv::{KV_BLOCK, KvSlice, Q4Block, Q8Block, encode_q4, encode_q8};
+
+/// Entries of a page.
+pub const PAGE: usize = 256;
+/// Entries widened at a time.
+const BLOCK: usize = 32;
+/// Rows of a sequence that one tile works on.
+const TILE_ROWS: usize = 16;
+/// Values of a head are padded to a multiple of this.
+const CHUNK: usize = 32;
+
+/// One page of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRef<'a> {
+    /// Keys.
+    pub k: KvSlice<'a>,
+    /// Values.
+    pub v: KvSlice<'a>,
+}
+
+/// The numbers of an attention step.
+#[derive(Clone, Copy, Debug)]
+pub struct PagedShape<'a> {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Features a head.
+    pub head_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// `cap * tanh(score / cap)`.
+    pub softcap: Option<f32>,
+    /// Added to the scores last.
+    pub bias: Option<&'a RelativeBias>,
+}
+
+/// The rows of one sequence and the cache that they look at.
+#[derive(Clone, Debug)]
+pub struct PagedSpan<'a> {
+    /// Its rows in q and out.
+    pub rows: Range<usize>,
+    /// Its pages, the new rows' own entries included.
+    pub pages: Vec<PageRef<'a>>,
+    /// The entry of the first row; those of the others follow it. Only a relative bias needs it.
+    pub own: usize,
+    /// Leading entries that every row sees.
+    pub always: usize,
+    /// For each row, the entries it sees beyond those.
+    pub visible: Vec<Range<usize>>,
+}
+
+impl PagedSpan<'_> {
+    /// What row `row` of the span sees of page `page`, as entries of the page: at most two ranges.
+    fn seen(&self, row: usize, page: usize) -> [Range<usize>; 2] {
+        let clip = |r: Range<usize>| {
+            let start = r.start.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
+            let end = r.end.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
+            start..end.max(start)
+        };
+        let visible = self.visible[row].start.max(self.always)..self.visible[row].end;
+        let (first, second) = (clip(0..self.always), clip(visible));
+        if first.is_empty() {
+            [second, 0..0]
+        } else if first.end == second.start {
+            [first.start..second.end, 0..0]
+        } else {
+            [first, second]
+        }
+    }
+}
+
+/// `out = softmax(scale q k^T) v` for all spans. Shapes: q and out `[rows, heads * head_dim]`.
+///
+/// # Panics
+/// If the slices do not have these sizes, a row sees entries beyond its pages, or the pages hold blocks that
+/// `head_dim` is no multiple of.
+pub fn paged_forward(
+    pool: &Pool,
+    isa: Isa,
+    shape: &PagedShape<'_>,
+    spans: &[PagedSpan<'_>],
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let width = shape.heads * shape.head_dim;
+    assert!(shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads), "whole groups of heads");
+    if let Some(bias) = shape.bias {
+        bias.check(shape.heads);
+    }
+    assert_eq!(q.len(), out.len());
+    for span in spans {
+        assert_eq!(span.visible.len(), span.rows.len(), "bounds for each row");
+        assert!(span.rows.end * width <= q.len(), "rows of q");
+        assert!(
+            shape.head_dim.is_multiple_of(KV_BLOCK) || !span.pages.iter().any(|p| p.k.is_blocks() || p.v.is_blocks()),
+            "heads of {} numbers do not fill blocks of {KV_BLOCK}",
+            shape.head_dim
+        );
+        let end = span.visible.iter().map(|r| r.end).max().unwrap_or(0).max(span.always);
+        assert!(end <= span.pages.len() * PAGE, "entries inside the pages");
+    }
+    let mut tiles = Vec::new();
+    for (s, span) in spans.iter().enumerate() {
+        for kv_head in 0..shape.kv_heads {
+            for first in (0..span.rows.len()).step_by(TILE_ROWS) {
+                tiles.push(Tile { span: s, kv_head, first, count: TILE_ROWS.min(span.rows.len() - first) });
+            }
+        }
+    }
+    let out = Disjoint::new(out);
+    let pages = spans.iter().map(|s| s.pages.len()).max().unwrap_or(0);
+    if tiles.len() >= 4 * pool.threads() || pages <= 1 {
+        pool.run(tiles.len(), &|i| {
+            let tile = &tiles[i];
+            let span = &spans[tile.span];
+            SCRATCH.with_borrow_mut(|scratch| {
+                scratch.total.reset(shape, tile.count);
+                for page in 0..span.pages.len() {
+                    let mut partial = std::mem::take(&mut scratch.partial);
+                    page_partial(isa, shape, span, tile, page, q, scratch, &mut partial);
+                    scratch.total.merge(shape, &partial);
+                    scratch.partial = partial;
+                }
+                scratch.total.write(shape, span, tile, &out);
+            });
+        });
+        return;
+    }
+    // Few rows, long caches: a tile a page, then the merge.
+    let work: Vec<(usize, usize)> =
+        tiles.iter().enumerate().flat_map(|(i, t)| (0..spans[t.span].pages.len()).map(move |p| (i, p))).collect();
+    let mut partials: Vec<Partial> = work.iter().map(|_| Partial::default()).collect();
+    {
+        let partials = Disjoint::new(&mut partials);
+        pool.run(work.len(), &|w| {
+            let (i, page) = work[w];
+            // SAFETY: each tile of work has a partial of its own.
+            let partial = &mut unsafe { partials.part(w..w + 1) }[0];
+            SCRATCH.with_borrow_mut(|scratch| {
+                page_partial(isa, shape, &spans[tiles[i].span], &tiles[i], page, q, scratch, partial);
+            });
+        });
+    }
+    let mut total = Partial::default();
+    let mut next = partials.iter();
+    for tile in &tiles {
+        total.reset(shape, tile.count);
+        for partial in next.by_ref().take(spans[tile.span].pages.len()) {
+            total.merge(shape, partial);
+        }
+        total.write(shape, &spans[tile.span], tile, &out);
+    }
+}
+
+/// Rows `first .. first + count` of a span, the query heads of one group.
+struct Tile {
+    span: usize,
+    kv_head: usize,
+    first: usize,
+    count: usize,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
