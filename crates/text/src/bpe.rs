@@ -8,6 +8,9 @@
 //!
 //! A byte that the vocabulary lacks is left out, and its neighbours become neighbours, as in Hugging
 //! Face's `tokenizers` without an unknown token.
+//!
+//! A SentencePiece model in `tokenizer.json` is the same over characters: those that the vocabulary lacks are
+//! written as their bytes, `<0xE4>`, or as the unknown token.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +20,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::pre_tokenizer::{PreTokenizer, shorten};
-use crate::source::VocabSource;
+use crate::sentence_piece::Missing;
+use crate::source::{VocabModel, VocabSource};
 use crate::vocab::Vocab;
 use crate::{Error, Result, byte_level};
 
@@ -68,7 +72,8 @@ impl Bpe {
             seed: RandomState::new().hash_one(0u8),
             bytes: [NONE; 256],
         };
-        for byte in 0..=255u8 {
+        let bytes = (0..=255u8).filter(|_| source.model == VocabModel::ByteBpe);
+        for byte in bytes {
             let text = byte_level::to_char(byte);
             if let Some(id) = vocab.find(text.encode_utf8(&mut [0; 4])) {
                 bpe.bytes[usize::from(byte)] = id;
@@ -158,6 +163,41 @@ impl Bpe {
         } else {
             scratch.symbols.clear();
             scratch.symbols.extend(tokens);
+            self.merge_by_heap(scratch, out);
+        }
+    }
+
+    /// Appends the tokens of a text whose spaces are U+2581 already, merged as one word. Without `fuse` each
+    /// unknown character is a token of its own.
+    pub(crate) fn encode_chars(
+        &self,
+        text: &str,
+        vocab: &Vocab,
+        missing: &Missing,
+        fuse: bool,
+        scratch: &mut Scratch,
+        out: &mut Vec<u32>,
+    ) {
+        scratch.symbols.clear();
+        let mut joined = false;
+        let mut buffer = [0; 4];
+        for c in text.chars() {
+            let c = &*c.encode_utf8(&mut buffer);
+            match vocab.find_piece(c) {
+                Some(id) => {
+                    scratch.symbols.push(id);
+                    joined = false;
+                }
+                None => {
+                    joined &= fuse;
+                    missing.push(c, &mut joined, &mut scratch.symbols);
+                }
+            }
+        }
+        if text.len() <= SCANNED {
+            self.merge_by_scan(&mut scratch.symbols, &mut scratch.ranks);
+            out.extend_from_slice(&scratch.symbols);
+        } else {
             self.merge_by_heap(scratch, out);
         }
     }

@@ -1,6 +1,7 @@
 //! Text to tokens and back: tokenizers, chat templates, streaming.
 //!
-//! - [`Tokenizer`]: byte-level BPE from a GGUF file or a Hugging Face folder, and as either again.
+//! - [`Tokenizer`]: BPE on bytes, SentencePiece (BPE and unigram) and WordPiece from a GGUF file or a Hugging
+//!   Face folder, and as either again.
 //! - [`Utf8Stream`]: tokens to text while they come, whole characters only.
 //! - [`ChatTemplate`]: a model's own Jinja template over [`Message`]s, as transformers renders it.
 //!
@@ -18,23 +19,33 @@
 
 mod bpe;
 mod byte_level;
+mod charsmap;
 mod chat;
+mod conversion;
+mod engine;
 mod error;
 mod gguf;
 mod hf;
 mod pre_tokenizer;
+mod prefixes;
+mod sentence_piece;
 mod source;
 mod special;
 mod stream;
 mod template;
 mod tokenizer;
 mod unicode;
+mod unigram;
 mod vocab;
+mod word_piece;
 
 pub use chat::{Chat, Message, parse_chat};
 pub use error::{Error, Result};
+pub use gguf::TokenizerOptions;
 pub use hf::HfFiles;
-pub use source::{MAX_TOKENS, NamedTemplate, SpecialIds, Strip, TokenType, VocabSource};
+pub use source::{
+    Charsmap, MAX_TOKENS, NamedTemplate, SpacePrefix, SpecialIds, Strip, TokenType, VocabModel, VocabSource, WordRules,
+};
 pub use stream::Utf8Stream;
 pub use template::{ChatTemplate, LocalTime};
 pub use tokenizer::Tokenizer;

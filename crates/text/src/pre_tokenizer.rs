@@ -118,7 +118,11 @@ impl PreTokenizer {
             }
         }
         let known: Vec<&str> = ROWS.iter().flat_map(|r| r.names).copied().collect();
-        Err(Error::Unsupported { what: "pre-tokenizer", found: shorten(wanted), supported: known.join(", ") })
+        Err(Error::Unsupported {
+            what: "pre-tokenizer",
+            found: shorten(wanted),
+            supported: format!("{}; force one with --pre-tokenizer NAME", known.join(", ")),
+        })
     }
 
     /// The pre-tokenizer with this rule and switch, under its first name.

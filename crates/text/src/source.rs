@@ -1,4 +1,4 @@
-//! What a byte-level BPE tokenizer is made of, whichever file it came from.
+//! What a tokenizer is made of, whichever file it came from.
 //!
 //! A GGUF file's metadata and a Hugging Face folder both become a [`VocabSource`], a [`Tokenizer`]
 //! is built from it, and gives one back for the other format's writer: it is the one place where the
@@ -109,6 +109,67 @@ impl SpecialIds {
     }
 }
 
+/// How texts become tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum VocabModel {
+    /// Words of bytes, merged by rank (GPT-2 and its kin): `gpt2` in GGUF files.
+    #[default]
+    ByteBpe,
+    /// Characters with U+2581 for the space, merged by rank: what `tokenizer.json` makes of a SentencePiece
+    /// model; `gemma4` in GGUF files.
+    CharBpe,
+    /// Characters with U+2581 for the space, merged by score (SentencePiece's BPE): `llama` in GGUF files.
+    SentencePiece,
+    /// The most probable sequence of pieces (SentencePiece's unigram model): `t5` in GGUF files.
+    Unigram,
+    /// The longest pieces of each word from the left (BERT): `bert` in GGUF files.
+    WordPiece,
+}
+
+/// Whether a space is put before a text, so that its first word looks like any other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum SpacePrefix {
+    /// No.
+    #[default]
+    Never,
+    /// Before each text between literal tokens, and at the start.
+    Every,
+    /// The same, unless the text begins with a space.
+    EveryUnlessSpace,
+    /// At the start of the whole text, unless it begins with a space.
+    FirstUnlessSpace,
+}
+
+/// What is done to a text before it is cut into words (WordPiece).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct WordRules {
+    /// Control characters are removed.
+    pub clean: bool,
+    /// Chinese characters are words of their own.
+    pub split_chinese: bool,
+    /// Letters lose their accents.
+    pub strip_accents: bool,
+    /// Letters become small.
+    pub lowercase: bool,
+}
+
+impl Default for WordRules {
+    /// Those of an uncased BERT.
+    fn default() -> WordRules {
+        WordRules { clean: true, split_chinese: true, strip_accents: true, lowercase: true }
+    }
+}
+
+/// SentencePiece's compiled replacements of characters.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Charsmap<'a> {
+    /// The bytes of `precompiled_charsmap`; empty if there are none.
+    pub bytes: Cow<'a, [u8]>,
+    /// Whether whole grapheme clusters are looked up, as Hugging Face's `tokenizers` does; SentencePiece and
+    /// llama.cpp look for the longest match.
+    pub by_grapheme: bool,
+}
+
 /// A chat template by name, as a list in `tokenizer_config.json` or `tokenizer.chat_template.<name>`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedTemplate {
@@ -129,15 +190,20 @@ pub struct Strip {
     pub right: bool,
 }
 
-/// A byte-level BPE vocabulary with everything that goes with it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// A vocabulary with everything that goes with it.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct VocabSource<'a> {
-    /// The tokens' texts by id: normal ones in the byte-level alphabet, the others as they are.
+    /// How texts become tokens.
+    pub model: VocabModel,
+    /// The tokens' texts by id. Normal ones are in the byte-level alphabet, or have U+2581 for the space; a
+    /// WordPiece that begins a word has U+2581 before it, one that continues a word has nothing.
     pub tokens: Vec<Cow<'a, str>>,
     /// As many types as tokens.
     pub types: Vec<TokenType>,
     /// The merges by rank: two token texts whose concatenation is a token.
     pub merges: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// As many scores as tokens, for the models that have scores; else none.
+    pub scores: Vec<f64>,
     /// Name of the pre-tokenizer, as in `tokenizer.ggml.pre`.
     pub pre: Cow<'a, str>,
     /// The tokens with a part to play.
@@ -148,6 +214,14 @@ pub struct VocabSource<'a> {
     pub add_bos: Option<bool>,
     /// Whether an EOS ends an encoded text.
     pub add_eos: Option<bool>,
+    /// Whether a text gets a space before it (the models that write it U+2581).
+    pub space_prefix: SpacePrefix,
+    /// Whether runs of spaces become one, and those at the ends none (unigram).
+    pub collapse_spaces: bool,
+    /// Replacements of characters (unigram).
+    pub charsmap: Charsmap<'a>,
+    /// How a text is cut into words (WordPiece).
+    pub word_rules: WordRules,
     /// Whether texts are brought to Unicode's NFC first. A GGUF file cannot say so.
     pub nfc: bool,
     /// Literal tokens that swallow white space. A GGUF file cannot say so.
@@ -175,7 +249,20 @@ impl VocabSource<'_> {
             self.tokens.push(Cow::Owned(format!("[PAD{id}]")));
             self.types.push(TokenType::Unused);
         }
+        if !self.scores.is_empty() {
+            // Below all others: an unused token is never the better choice.
+            let lowest = self.scores.iter().copied().fold(0.0, f64::min);
+            self.scores.resize(size, lowest);
+        }
         Ok(())
+    }
+
+    /// The token that ends an encoded text where one does: the separator of a WordPiece model, else the EOS.
+    pub(crate) fn last(&self) -> Option<u32> {
+        match self.model {
+            VocabModel::WordPiece => self.special.sep.or(self.special.eos),
+            _ => self.special.eos,
+        }
     }
 
     /// Checks what can be checked without building anything: counts and ids.
@@ -190,6 +277,13 @@ impl VocabSource<'_> {
         if self.types.len() != size {
             return Err(Error::Vocabulary(format!("{size} tokens but {} token types", self.types.len())));
         }
+        let scored = matches!(self.model, VocabModel::SentencePiece | VocabModel::Unigram);
+        if scored && self.scores.len() != size {
+            return Err(Error::Vocabulary(format!("{size} tokens but {} scores", self.scores.len())));
+        }
+        if let Some(id) = self.scores.iter().position(|s| s.is_nan()) {
+            return Err(Error::Vocabulary(format!("token {id} has no number for a score")));
+        }
         let ends = self.end_ids.iter().map(|&id| ("end-of-generation", id));
         let strips = self.strips.iter().map(|s| ("stripping", s.id));
         let named = self.special.named().chain(ends).chain(strips);
@@ -201,7 +295,7 @@ impl VocabSource<'_> {
         if self.add_bos == Some(true) && self.special.bos.is_none() {
             return Err(Error::Vocabulary("a BOS is to be added but none is named".into()));
         }
-        if self.add_eos == Some(true) && self.special.eos.is_none() {
+        if self.add_eos == Some(true) && self.last().is_none() {
             return Err(Error::Vocabulary("an EOS is to be added but none is named".into()));
         }
         Ok(())

@@ -16,31 +16,28 @@
 
 use std::borrow::Cow;
 
-use crate::bpe::{Bpe, Scratch};
+use crate::engine::{BY_LINE, Buffers, Chars, Engine};
 use crate::hf::Library;
-use crate::pre_tokenizer::PreTokenizer;
-use crate::source::{NamedTemplate, SpecialIds, Strip, TokenType, VocabSource};
+use crate::source::{Charsmap, NamedTemplate, SpecialIds, Strip, TokenType, VocabModel, VocabSource};
 use crate::special::{Literals, Piece};
 use crate::vocab::Vocab;
-use crate::{Error, Result, byte_level};
+use crate::{Error, Result, conversion};
 
 /// Texts to token ids and back.
 pub struct Tokenizer {
     vocab: Vocab,
+    model: VocabModel,
     engine: Engine,
     literals: Literals,
     special: SpecialIds,
     more_end_ids: Vec<u32>,
     add_bos: bool,
     add_eos: bool,
+    /// What `add_eos` adds.
+    last: Option<u32>,
     strips: Vec<Strip>,
     chat_template: Option<String>,
     named_templates: Vec<NamedTemplate>,
-}
-
-pub(crate) enum Engine {
-    Own { bpe: Box<Bpe>, pre: PreTokenizer, nfc: bool },
-    Library(Box<Library>),
 }
 
 impl Tokenizer {
@@ -50,12 +47,10 @@ impl Tokenizer {
     /// The pre-tokenizer is unknown, or the vocabulary contradicts itself: no tokens, one text twice, a
     /// merge of what is no token, an id beyond the end.
     pub fn from_source(source: &VocabSource<'_>) -> Result<Tokenizer> {
-        let pre = PreTokenizer::named(&source.pre)?;
         let vocab = Vocab::new(source)?;
-        let bpe = Bpe::new(source, &vocab)?;
-        let engine = Engine::Own { bpe: Box::new(bpe), pre, nfc: source.nfc };
-        // A pre-tokenizer's habit is no reason to fail where there is no BOS.
-        let add_bos = source.add_bos.unwrap_or(pre.add_bos && source.special.bos.is_some());
+        let (engine, habit) = Engine::new(source, &vocab)?;
+        // A habit is no reason to fail where there is no BOS.
+        let add_bos = source.add_bos.unwrap_or(habit && source.special.bos.is_some());
         Tokenizer::assemble(source, vocab, engine, add_bos)
     }
 
@@ -70,11 +65,13 @@ impl Tokenizer {
         Ok(Tokenizer {
             literals: Literals::new(&vocab, &source.strips)?,
             vocab,
+            model: source.model,
             engine,
             special: source.special,
             more_end_ids: source.end_ids.clone(),
             add_bos,
-            add_eos: source.add_eos.unwrap_or(false),
+            add_eos: source.add_eos.unwrap_or(source.model == VocabModel::WordPiece && source.last().is_some()),
+            last: source.last(),
             strips: source.strips.clone(),
             chat_template: source.chat_template.as_deref().map(str::to_owned),
             named_templates: source.named_templates.clone(),
@@ -99,30 +96,40 @@ impl Tokenizer {
         if add_special && self.add_bos {
             ids.extend(self.special.bos);
         }
-        let mut scratch = Scratch::default();
+        let mut buffers = Buffers::default();
         let mut outcome = Ok(());
+        let whole = text.as_ptr();
         self.literals.split(text, parse_special, |piece| match piece {
             Piece::Token(id) => ids.push(id),
             Piece::Text(text) if outcome.is_ok() => {
-                outcome = self.engine.encode(text, &self.vocab, &mut scratch, &mut ids);
+                let first = text.as_ptr() == whole;
+                outcome = self.engine.encode(text, first, &self.vocab, &mut buffers, &mut ids);
             }
             Piece::Text(_) => {}
         });
         outcome?;
         if add_special && self.add_eos {
-            ids.extend(self.special.eos);
+            ids.extend(self.last);
         }
         Ok(ids)
     }
 
-    /// The bytes that the tokens stand for, control tokens spelt out.
+    /// The bytes that the tokens stand for, control tokens spelt out. Where a text gets a space before it, the
+    /// first space is taken away again, so that what was encoded comes back.
     ///
     /// # Errors
     /// An id is outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
-        for &id in ids {
+        self.decode_some(ids.iter().copied())
+    }
+
+    fn decode_some(&self, ids: impl Iterator<Item = u32>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(ids.size_hint().0 * 4);
+        for (number, id) in ids.enumerate() {
             self.push_bytes(id, &mut bytes)?;
+            if number == 0 && self.engine.adds_space() && self.vocab.is_piece(id) && bytes.first() == Some(&b' ') {
+                bytes.remove(0);
+            }
         }
         Ok(bytes)
     }
@@ -133,12 +140,11 @@ impl Tokenizer {
     /// # Errors
     /// An id is outside the vocabulary.
     pub fn decode_text(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
-        for &id in ids {
-            if !(skip_special && self.is_special(id)) {
-                self.push_bytes(id, &mut bytes)?;
-            }
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocab.len()) {
+            return Err(Error::TokenId { id, size: self.vocab.len() });
         }
+        let shown = ids.iter().copied().filter(|&id| !(skip_special && self.is_special(id)));
+        let bytes = self.decode_some(shown)?;
         Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
@@ -231,48 +237,93 @@ impl Tokenizer {
         &self.named_templates
     }
 
+    /// How texts become tokens; None if the library does it in a way that has no name here.
+    pub fn model(&self) -> Option<VocabModel> {
+        match &self.engine {
+            Engine::Library(_) => None,
+            _ => Some(self.model),
+        }
+    }
+
     /// The pre-tokenizer's name, as in GGUF files; None if it has none there.
     pub fn pre_tokenizer(&self) -> Option<&'static str> {
         match &self.engine {
-            Engine::Own { pre, .. } => Some(pre.name),
-            Engine::Library(_) => None,
+            Engine::Bytes { pre, .. } => Some(pre.name),
+            Engine::Chars(chars) if chars.by_line => Some(BY_LINE),
+            _ => None,
         }
     }
 
     /// How many of a text's bytes have no token and are left out by [`Tokenizer::encode`].
     pub fn uncovered_bytes(&self, text: &str) -> usize {
-        match &self.engine {
-            Engine::Own { bpe, .. } => text.bytes().filter(|&b| !bpe.has_byte(b)).count(),
-            Engine::Library(_) => {
-                let lacks = |b| self.vocab.find(byte_level::to_char(b).encode_utf8(&mut [0; 4])).is_none();
-                text.bytes().filter(|&b| lacks(b)).count()
-            }
-        }
+        self.engine.uncovered_bytes(text, &self.vocab)
     }
 
-    /// What the tokenizer is made of, for a writer of another format.
+    /// What the tokenizer is made of, for a writer of another format. BPE on characters from a
+    /// `tokenizer.json` is given as the SentencePiece model that gives the same ids.
     ///
     /// # Errors
-    /// It runs on the library: its pre-tokenizer has no name in GGUF files.
+    /// It runs on the library, or there is no such SentencePiece model: the file that it came from is the one
+    /// to copy.
     pub fn source(&self) -> Result<VocabSource<'_>> {
-        let (bpe, pre, nfc) = match &self.engine {
-            Engine::Own { bpe, pre, nfc } => (bpe, pre, *nfc),
-            Engine::Library(library) => return Err(library.why_unknown()),
-        };
         let text = |id| Cow::Borrowed(self.vocab.text(id).unwrap_or_default());
-        Ok(VocabSource {
+        let mut source = VocabSource {
+            model: self.model,
             tokens: (0..self.vocab.len() as u32).map(text).collect(),
             types: self.vocab.types().to_vec(),
-            merges: bpe.merges().map(|(left, right)| (text(left), text(right))).collect(),
-            pre: Cow::Borrowed(pre.name),
             special: self.special,
             end_ids: self.more_end_ids.clone(),
             add_bos: Some(self.add_bos),
             add_eos: Some(self.add_eos),
-            nfc,
             strips: self.strips.clone(),
             chat_template: self.chat_template.as_deref().map(Cow::Borrowed),
             named_templates: self.named_templates.clone(),
+            ..VocabSource::default()
+        };
+        match &self.engine {
+            Engine::Bytes { bpe, pre, nfc } => {
+                source.merges = bpe.merges().map(|(left, right)| (text(left), text(right))).collect();
+                source.pre = Cow::Borrowed(pre.name);
+                source.nfc = *nfc;
+            }
+            Engine::Chars(chars) => {
+                source.merges = chars.bpe.merges().map(|(left, right)| (text(left), text(right))).collect();
+                source.space_prefix = chars.prefix;
+                if chars.by_line {
+                    source.pre = Cow::Borrowed(BY_LINE);
+                } else {
+                    self.check_convertible(chars)?;
+                    conversion::to_scores(&mut source, &self.vocab)?;
+                }
+            }
+            Engine::SentencePiece { scores, prefix, .. } => {
+                source.scores = scores.clone();
+                source.space_prefix = *prefix;
+            }
+            Engine::Unigram(engine) => {
+                source.scores = engine.model.scores().to_vec();
+                let Charsmap { bytes, by_grapheme } = &engine.charsmap;
+                source.charsmap = Charsmap { bytes: Cow::Borrowed(bytes), by_grapheme: *by_grapheme };
+                source.space_prefix = engine.prefix;
+                source.collapse_spaces = engine.collapse;
+            }
+            Engine::WordPiece(model) => source.word_rules = model.rules(),
+            Engine::Library(library) => return Err(library.why_unknown()),
+        }
+        Ok(source)
+    }
+
+    /// SentencePiece has neither of these two habits of `tokenizer.json`.
+    fn check_convertible(&self, chars: &Chars) -> Result<()> {
+        let found = match (chars.ignore_merges, chars.fuse_unknown || chars.covers_all()) {
+            (true, _) => "ignore_merges",
+            (_, false) => "fuse_unk false",
+            _ => return Ok(()),
+        };
+        Err(Error::Unsupported {
+            what: "BPE option",
+            found: found.into(),
+            supported: "none of these in a SentencePiece model".into(),
         })
     }
 }
@@ -284,19 +335,5 @@ impl std::fmt::Debug for Tokenizer {
             .field("tokens", &self.vocab_size())
             .field("pre_tokenizer", &self.pre_tokenizer())
             .finish_non_exhaustive()
-    }
-}
-
-impl Engine {
-    /// Appends the tokens of a text without literal tokens.
-    fn encode(&self, text: &str, vocab: &Vocab, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<()> {
-        match self {
-            Engine::Own { bpe, pre, nfc: true } if !text.is_ascii() => {
-                bpe.encode_text(&crate::hf::nfc(text)?, pre, vocab, scratch, ids);
-            }
-            Engine::Own { bpe, pre, .. } => bpe.encode_text(text, pre, vocab, scratch, ids),
-            Engine::Library(library) => library.encode(text, ids)?,
-        }
-        Ok(())
     }
 }

@@ -10,8 +10,11 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::pre_tokenizer::shorten;
-use crate::source::{SpecialIds, TokenType, VocabSource};
+use crate::source::{SpecialIds, TokenType, VocabModel, VocabSource};
 use crate::{Error, Result, byte_level};
+
+/// What SentencePiece writes for a space.
+pub(crate) const SPACE: char = '\u{2581}';
 
 /// Tokens that end a generation wherever they occur, by text: llama.cpp's list.
 const END_TEXTS: [&str; 22] = [
@@ -88,6 +91,8 @@ pub(crate) struct Vocab {
     types: Vec<TokenType>,
     /// What the tokens are treated as: the types with llama.cpp's corrections.
     roles: Vec<TokenType>,
+    /// The texts are in the byte-level alphabet; else U+2581 stands for a space.
+    byte_level: bool,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// Tokens that end a generation, ascending.
@@ -108,6 +113,7 @@ impl Vocab {
             ends: Vec::with_capacity(size),
             types: source.types.clone(),
             roles: source.types.clone(),
+            byte_level: source.model == VocabModel::ByteBpe,
             index: HashTable::with_capacity(size),
             hasher: DefaultHashBuilder::default(),
             end_ids: Vec::new(),
@@ -193,6 +199,29 @@ impl Vocab {
         (id < self.len()).then(|| slice(&self.text, &self.ends, id))
     }
 
+    /// The id of a token that a text may be made of: no control, unknown or byte token. What a user typed must
+    /// not become structure.
+    pub(crate) fn find_piece(&self, text: &str) -> Option<u32> {
+        self.find(text).filter(|&id| self.is_piece(id))
+    }
+
+    /// Whether a text may be made of the token.
+    pub(crate) fn is_piece(&self, id: u32) -> bool {
+        use TokenType::{Normal, Undefined, Unused, UserDefined};
+        matches!(self.role(id), Some(Normal | UserDefined | Unused | Undefined))
+    }
+
+    /// The tokens `<0x00>` to `<0xFF>`, as far as they are there.
+    pub(crate) fn byte_tokens(&self) -> [Option<u32>; 256] {
+        let mut tokens = [None; 256];
+        for (id, _) in self.types.iter().enumerate().filter(|(_, t)| **t == TokenType::Byte) {
+            if let Some(byte) = self.text(id as u32).and_then(hex_byte) {
+                tokens[usize::from(byte)] = Some(id as u32);
+            }
+        }
+        tokens
+    }
+
     /// The types as in the file.
     pub(crate) fn types(&self) -> &[TokenType] {
         &self.types
@@ -225,12 +254,11 @@ impl Vocab {
     pub(crate) fn push_bytes(&self, id: u32, bytes: &mut Vec<u8>) -> bool {
         let (Some(text), Some(role)) = (self.text(id), self.role(id)) else { return false };
         match role {
-            TokenType::Normal | TokenType::Undefined | TokenType::Unused => {
-                byte_level::decode_into(text, bytes);
-            }
-            TokenType::Byte => match hex_byte(text) {
-                Some(byte) => bytes.push(byte),
-                None => byte_level::decode_into(text, bytes),
+            TokenType::Byte if hex_byte(text).is_some() => bytes.extend(hex_byte(text)),
+            TokenType::UserDefined if !self.byte_level => spaces_into(text, bytes),
+            TokenType::Normal | TokenType::Undefined | TokenType::Unused | TokenType::Byte => match self.byte_level {
+                true => byte_level::decode_into(text, bytes),
+                false => spaces_into(text, bytes),
             },
             TokenType::Control | TokenType::UserDefined | TokenType::Unknown => {
                 bytes.extend_from_slice(text.as_bytes());
@@ -245,8 +273,18 @@ fn slice<'a>(text: &'a str, ends: &[u32], id: usize) -> &'a str {
     &text[start..ends[id] as usize]
 }
 
+/// Appends a text with its U+2581 as spaces.
+fn spaces_into(text: &str, bytes: &mut Vec<u8>) {
+    for (number, part) in text.split(SPACE).enumerate() {
+        if number > 0 {
+            bytes.push(b' ');
+        }
+        bytes.extend_from_slice(part.as_bytes());
+    }
+}
+
 /// The byte of a text like `<0x0A>`.
-fn hex_byte(text: &str) -> Option<u8> {
+pub(crate) fn hex_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then(|| u8::from_str_radix(digits, 16).ok())?
 }

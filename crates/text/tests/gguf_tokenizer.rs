@@ -1,14 +1,14 @@
-//! Tokenizers in GGUF metadata: a round trip through a file, vocabularies that contradict themselves, and
-//! (where there are such files) llama.cpp's vectors and the default model.
+//! Tokenizers in GGUF metadata: a round trip through a file, and vocabularies that contradict themselves.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use porism_formats::Gguf;
-use porism_formats::gguf::{Array, GgufHeader, GgufWriter, Value};
-use porism_text::{ChatTemplate, Message, NamedTemplate, SpecialIds, TokenType, Tokenizer, VocabSource};
-use serde::Deserialize;
+use porism_formats::gguf::{Array, GgufHeader, GgufWriter, Value, ValueType};
+use porism_text::{
+    ChatTemplate, Message, NamedTemplate, SpecialIds, TokenType, Tokenizer, TokenizerOptions, VocabSource,
+};
 
 fn file(entries: Vec<(String, Value<'static>)>) -> Gguf {
     let mut header = GgufHeader::new();
@@ -82,9 +82,26 @@ fn strings(strings: &[&str]) -> Value<'static> {
 fn contradictions_are_refused_in_words() {
     let table: &[Bad] = &[
         ("no key tokenizer.ggml.model", |e| remove(e, "model")),
-        ("tokenizer model \"llama\" is not supported", |e| set(e, "model", "llama".into())),
-        ("tokenizer model \"bert\" is not supported", |e| set(e, "model", "bert".into())),
-        ("pre-tokenizer \"tekken\" is not supported; supported: gpt-2,", |e| set(e, "pre", "tekken".into())),
+        ("tokenizer model \"rwkv\" is not supported; supported: gpt2, llama, t5, bert, gemma4", |e| {
+            set(e, "model", "rwkv".into());
+        }),
+        ("there is no tokenizer.ggml.scores", |e| set(e, "model", "llama".into())),
+        ("there is no tokenizer.ggml.scores", |e| set(e, "model", "t5".into())),
+        ("token 8 has no number for a score", |e| {
+            set(e, "model", "llama".into());
+            set(e, "scores", (&[0., 0., 0., 0., 0., 0., 0., 0., f32::NAN][..]).into());
+        }),
+        ("`tokenizer.ggml.scores` should hold", |e| {
+            set(e, "model", "t5".into());
+            set(e, "scores", strings(&["1"]));
+        }),
+        ("precompiled_charsmap: its trie is longer than itself", |e| {
+            set(e, "model", "t5".into());
+            set(e, "scores", (&[0f32; 9][..]).into());
+            set(e, "precompiled_charsmap", Value::Array(Array::new(ValueType::U8, (1..9).map(Value::U8)).unwrap()));
+        }),
+        ("pre-tokenizer \"unheard-of\" is not supported; supported: gpt-2,", |e| set(e, "pre", "unheard-of".into())),
+        ("force one with --pre-tokenizer NAME", |e| set(e, "pre", "unheard-of".into())),
         ("`tokenizer.ggml.pre` should hold", |e| set(e, "pre", 5u32.into())),
         ("`tokenizer.ggml.tokens` is missing", |e| remove(e, "tokens")),
         ("`tokenizer.ggml.tokens` should hold", |e| set(e, "tokens", (&[1u32][..]).into())),
@@ -136,88 +153,17 @@ fn a_long_run_is_merged_in_order_n_log_n() {
     assert_eq!((ids.len(), ids[999_999]), (1_000_000, 6));
 }
 
-/// A folder that an environment variable names; prints that the test is skipped if it is not set.
-fn folder(variable: &str, test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os(variable).map(PathBuf::from).filter(|f| f.is_dir());
-    if folder.is_none() {
-        skip(&format!("skipped: {test} needs {variable}\n"));
-    }
-    folder
-}
-
 #[test]
-fn llama_cpp_vectors() {
-    let Some(folder) = folder("PORISM_TEST_DATA", "llama_cpp_vectors") else { return };
-    for name in ["gpt-2", "llama-bpe", "qwen2"] {
-        let path = folder.join(format!("tokenizers/ggml-vocab-{name}.gguf"));
-        let tokenizer = Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap();
-        let read = |suffix: &str| std::fs::read_to_string(format!("{}{suffix}", path.display())).unwrap();
-        let (texts, ids) = (read(".inp"), read(".out"));
-        let mut texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
-        assert_eq!(texts.pop(), Some(""), "the last text is followed by the separator too");
-        let lines: Vec<&str> = ids.lines().collect();
-        assert_eq!(texts.len(), lines.len(), "{name}");
-        assert!(texts.len() > 40);
-        for (text, line) in texts.iter().zip(lines) {
-            let want: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-            assert_eq!(tokenizer.encode(text, false, false).unwrap(), want, "{name}: {text:?}");
-            assert_eq!(tokenizer.decode(&want).unwrap(), text.as_bytes(), "{name}");
-        }
-        // The same vocabulary as a file of ours.
-        let again = file(tokenizer.to_gguf_metadata().unwrap());
-        assert_eq!(Tokenizer::from_gguf(&again).unwrap().source().unwrap(), tokenizer.source().unwrap());
-    }
-    for (name, model) in [("llama-spm", "llama"), ("bert-bge", "bert"), ("phi-3", "llama")] {
-        let gguf = Gguf::open(&folder.join(format!("tokenizers/ggml-vocab-{name}.gguf"))).unwrap();
-        let message = Tokenizer::from_gguf(&gguf).err().unwrap().to_string();
-        assert!(message.contains(&format!("tokenizer model \"{model}\" is not supported")), "{message}");
-    }
-}
-
-#[derive(Deserialize)]
-struct Fixture {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    text: String,
-    ids: Vec<u32>,
-    parsed: Option<Vec<u32>>,
-}
-
-/// `fixtures/smollm2_ids.json`: ids from Python's tokenizers (scripts/fixtures/text_tokenizers.py).
-#[test]
-fn the_default_model_gives_the_ids_of_python() {
-    let test = "the_default_model_gives_the_ids_of_python";
-    let Some(folder) = folder("PORISM_TEST_MODELS", test) else { return };
-    let path = folder.join("SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !path.is_file() {
-        skip(&format!("skipped: {test} needs {}\n", path.display()));
-        return;
-    }
-    let gguf = Gguf::open(&path).unwrap();
-    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-    let fixture: Fixture = serde_json::from_str(include_str!("fixtures/smollm2_ids.json")).unwrap();
-    assert!(fixture.cases.len() >= 300);
-    for Case { text, ids, parsed } in &fixture.cases {
-        let parsed = parsed.as_ref().unwrap_or(ids);
-        assert_eq!(&tokenizer.encode(text, true, false).unwrap(), ids, "{text:?}");
-        assert_eq!(&tokenizer.encode(text, true, true).unwrap(), parsed, "{text:?}");
-        if tokenizer.uncovered_bytes(text) == 0 {
-            assert_eq!(&tokenizer.decode_strict(parsed).unwrap(), text);
-        }
-    }
-    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.adds_bos()), (Some(1), Some(2), false));
-    assert_eq!(tokenizer.vocab_size(), 49_152);
-    // <|endoftext|>, <|im_end|> and, by llama.cpp's list, <reponame>.
-    assert_eq!(tokenizer.end_of_generation_ids(), [0, 2, 4]);
-    // Bytes that this vocabulary lacks are left out.
-    assert_eq!(tokenizer.uncovered_bytes("a\u{4}b\u{40000}"), 2);
-}
-
-/// A visible line: not `eprintln!`, which the test harness swallows.
-fn skip(line: &str) {
-    use std::io::Write;
-    let _ = std::io::stderr().write_all(line.as_bytes());
+fn a_pre_tokenizer_can_be_forced() {
+    let with = |model: &'static str, pre: &str| {
+        let mut entries = small().to_gguf_metadata();
+        set(&mut entries, "pre", "unheard-of".into());
+        set(&mut entries, "model", model.into());
+        set(&mut entries, "scores", (&[0f32; 9][..]).into());
+        Tokenizer::from_gguf_with(&file(entries), &TokenizerOptions { pre_tokenizer: Some(pre.into()) })
+    };
+    assert_eq!(with("gpt2", "llama-bpe").unwrap().pre_tokenizer(), Some("llama-bpe"));
+    assert!(with("gpt2", "no").unwrap_err().to_string().contains("pre-tokenizer \"no\" is not supported"));
+    let message = with("llama", "llama-bpe").unwrap_err().to_string();
+    assert!(message.contains("test.gguf has no byte-level BPE"), "{message}");
 }

@@ -14,18 +14,19 @@ pub(crate) struct Library {
     tokenizer: tokenizers::Tokenizer,
     /// What is unknown about it: the setting, its value, and what is known.
     unknown: (&'static str, String, String),
+    byte_level: bool,
 }
 
 impl Library {
     /// Builds it from `tokenizer.json`; `unknown` says why our own engine cannot.
-    pub(crate) fn new(json: &str, unknown: (&'static str, String, String)) -> Result<Library> {
+    pub(crate) fn new(json: &str, byte_level: bool, unknown: (&'static str, String, String)) -> Result<Library> {
         let mut tokenizer: tokenizers::Tokenizer =
             json.parse().map_err(|e: tokenizers::Error| Error::Library(e.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| Error::Library(e.to_string()))?;
         // Literal tokens have been cut out; what still looks like a special one is meant as text.
         tokenizer.set_encode_special_tokens(true);
-        Ok(Library { tokenizer, unknown })
+        Ok(Library { tokenizer, unknown, byte_level })
     }
 
     /// Appends the tokens of a text without literal tokens.
@@ -33,6 +34,11 @@ impl Library {
         let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| Error::Library(e.to_string()))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
+    }
+
+    /// Whether its tokens are in the byte-level alphabet.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        self.byte_level
     }
 
     /// The error for a writer of a format that cannot hold it.

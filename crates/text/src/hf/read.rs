@@ -88,7 +88,7 @@ impl Tokenizer {
         let (source, unknown) = parse(files)?;
         match unknown {
             None => Tokenizer::from_source(&source),
-            Some(unknown) => Tokenizer::with_library(&source, Library::new(&files.tokenizer, unknown)?),
+            Some(unknown) => Tokenizer::with_library(&source, Library::new(&files.tokenizer, true, unknown)?),
         }
     }
 }
