@@ -8,9 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use porism_hub::{CacheDir, Network, Proxy, Resolved};
 use porism_kernels::{Isa, Pool, pool};
-use porism_models::{Decoder, ModelSource, load_decoder};
+use porism_models::{Decoder, ModelSource, load_decoder_with};
 use porism_text::Tokenizer;
 
+use crate::commands::words::{PreTokenizer, RopeArgs};
 use crate::progress::Bar;
 
 /// The environment, read once.
@@ -24,6 +25,13 @@ pub struct Loaded {
     pub path: PathBuf,
     pub decoder: Decoder,
     pub tokenizer: Tokenizer,
+}
+
+/// What flags ask of a model beyond what its file says.
+pub struct Wishes<'a> {
+    pub context: Option<usize>,
+    pub rope: &'a RopeArgs,
+    pub pre_tokenizer: &'a PreTokenizer,
 }
 
 impl Context {
@@ -61,11 +69,20 @@ impl Context {
         Ok((path, source))
     }
 
+    /// Opens a model with its tokenizer, as its file says.
+    pub fn load_plain(&self, model: Option<&str>) -> Result<Loaded> {
+        let (rope, pre_tokenizer) = (RopeArgs::default(), PreTokenizer::default());
+        self.load(model, &Wishes { context: None, rope: &rope, pre_tokenizer: &pre_tokenizer })
+    }
+
     /// Opens a model with its tokenizer.
-    pub fn load(&self, model: Option<&str>) -> Result<Loaded> {
+    pub fn load(&self, model: Option<&str>, wishes: &Wishes<'_>) -> Result<Loaded> {
         let (path, source) = self.open(model)?;
-        let decoder = load_decoder(&source)?;
-        let tokenizer = source.tokenizer().with_context(|| format!("{}: no usable tokenizer", path.display()))?;
+        let decoder = load_decoder_with(&source, &wishes.rope.options(&source, wishes.context)?)?;
+        let tokenizer = wishes
+            .pre_tokenizer
+            .tokenizer(&source)
+            .with_context(|| format!("{}: no usable tokenizer", path.display()))?;
         Ok(Loaded { path, decoder, tokenizer })
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, convert, detokenize, inspect, measure, models, pull, run, template, tokenize};
+use commands::{bench, convert, detokenize, embed, inspect, measure, models, pull, run, template, tokenize};
 use context::{Context, Usage, say};
 
 /// Run, convert and measure open-weight language models on the machine you have.
@@ -24,6 +24,7 @@ use context::{Context, Usage, say};
 #[command(after_help = "Examples:
   porism run \"Why is the sky blue?\"            answer with the default model, fetched on first use
   porism run                                   chat in the terminal
+  porism embed \"Why is the sky blue?\"          a text as a vector
   porism inspect model.gguf                    what is in this file
   porism convert model.gguf -o folder --to f32 GGUF to a Hugging Face folder
   porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
+    Embed(embed::EmbedArgs),
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
     Inspect(inspect::InspectArgs),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Context::from_environment().and_then(|context| match cli.command {
         Command::Run(args) => run::run(*args, &context),
+        Command::Embed(args) => embed::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),
         Command::Models(args) => models::run(args, &context),
         Command::Inspect(args) => inspect::run(args, &context),

@@ -89,6 +89,8 @@ pub struct ModelConfig {
     pub moe: Option<MoeSpec>,
     /// The rotary embeddings: of most models one.
     pub ropes: Vec<RopeSpec>,
+    /// The length of text that their frequencies are chosen for; only longrope and dynamic NTK look at it.
+    pub rope_length: usize,
     /// What differs from layer to layer, one a layer.
     pub layer_specs: Vec<LayerSpec>,
     /// Whether rows see what comes after them (encoders).
@@ -134,6 +136,7 @@ impl Default for ModelConfig {
             gated: true,
             moe: None,
             ropes: Vec::new(),
+            rope_length: 0,
             layer_specs: Vec::new(),
             bidirectional: false,
             attention_scale: 1.0,

@@ -45,13 +45,16 @@ pub struct Encoder {
     pub dense: Vec<Linear>,
     /// Whether the vectors are scaled to length one.
     pub normalize: bool,
+    /// The most tokens of a text that the model is made for.
+    pub longest: usize,
 }
 
 impl Encoder {
     /// A decoder as an encoder: its last row, through its last norm, is what it knows of the whole text.
     pub fn of_decoder(decoder: Decoder) -> Encoder {
         let Decoder { stack, head: Head { norm, .. } } = decoder;
-        Encoder { stack, output_norm: Some(norm), pooling: Pooling::Last, dense: Vec::new(), normalize: true }
+        let longest = stack.config.context;
+        Encoder { stack, output_norm: Some(norm), pooling: Pooling::Last, dense: Vec::new(), normalize: true, longest }
     }
 
     /// Numbers of a vector.

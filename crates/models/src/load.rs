@@ -64,7 +64,8 @@ pub fn load_encoder(source: &ModelSource) -> Result<Encoder> {
     let loader = Loader::new(source, names, &config)?;
     let stack = loader.stack()?;
     let output_norm = names.entry(Site::OutputNorm).map(|_| loader.norm(Site::OutputNorm, config.width)).transpose()?;
-    let encoder = Encoder { stack, output_norm, pooling: Pooling::Mean, dense: Vec::new(), normalize: true };
+    let longest = config.context;
+    let encoder = Encoder { stack, output_norm, pooling: Pooling::Mean, dense: Vec::new(), normalize: true, longest };
     sentence::complete(source, encoder)
 }
 
@@ -93,11 +94,12 @@ fn stretch(source: &ModelSource, config: &mut ModelConfig, options: &LoadOptions
         let original = scaling.original().unwrap_or(trained);
         config.context = (original as f64 * f64::from(factor)) as usize;
     }
-    if let Some(wanted) = options.context {
-        config.context = wanted;
-    } else if let Some(RopeScaling::LongRope { original, .. }) = config.rope().map(|r| &r.scaling) {
-        // Its frequencies differ within and beyond the context of training: beyond has to be asked for.
-        config.context = *original;
+    config.rope_length = options.context.unwrap_or(0);
+    // Frequencies that differ within and beyond the context of training: beyond has to be asked for.
+    match config.rope().map(|r| &r.scaling) {
+        Some(RopeScaling::LongRope { original, .. }) if config.rope_length <= *original => config.context = *original,
+        Some(RopeScaling::Dynamic { original, .. }) => config.context = config.rope_length.max(*original),
+        _ => {}
     }
     Ok(())
 }
@@ -117,7 +119,7 @@ impl<'a> Loader<'a> {
             ModelSource::Hf(_) => RopeLayout::Halves,
         };
         let ropes = config.ropes.iter().map(|spec| {
-            let (frequencies, attention_factor) = spec.frequencies(config.context);
+            let (frequencies, attention_factor) = spec.frequencies(config.rope_length);
             Rope { layout, inverse_frequencies: Arc::from(frequencies), attention_factor }
         });
         let mut loader = Loader { source, names, config, ropes: ropes.collect(), bias: None };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use porism_formats::{Gguf, HfFolder, Weight};
-use porism_text::Tokenizer;
+use porism_text::{Tokenizer, TokenizerOptions};
 
 use crate::arch::{gemma, moe};
 use crate::names::NameTable;
@@ -104,8 +104,13 @@ impl ModelSource {
 
     /// The tokenizer that comes with the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
+        self.tokenizer_with(&TokenizerOptions::default())
+    }
+
+    /// [`ModelSource::tokenizer`] with wishes, which only GGUF files leave room for.
+    pub fn tokenizer_with(&self, options: &TokenizerOptions) -> Result<Tokenizer> {
         Ok(match self {
-            ModelSource::Gguf(g) => Tokenizer::from_gguf(g)?,
+            ModelSource::Gguf(g) => Tokenizer::from_gguf_with(g, options)?,
             ModelSource::Hf(f) => Tokenizer::from_hf(f.path())?,
         })
     }

@@ -121,7 +121,7 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
     if let Some(row) = &args.row {
         return one_row(row, &args, context);
     }
-    let loaded = context.load(args.model.as_deref())?;
+    let loaded = context.load_plain(args.model.as_deref())?;
     let question = question(&loaded)?;
     let cores = [pool::usable_cores()];
     let tests: Vec<Test> = args.tests.iter().map(|&t| t.into()).collect();
@@ -182,7 +182,7 @@ fn one_row(row: &str, args: &BenchArgs, context: &Context) -> Result<()> {
     let Ok(spec) = serde_json::from_str::<RowSpec>(row) else {
         return usage("--row takes a row as the program itself writes it");
     };
-    let loaded = context.load(args.model.as_deref())?;
+    let loaded = context.load_plain(args.model.as_deref())?;
     let row = run_row(&loaded.decoder, Isa::detect(), &spec, args.repeat)?;
     output::line(&serde_json::to_string(&row)?)
 }

@@ -8,8 +8,8 @@ use porism_hub::Progress as _;
 use porism_measure::perplexity::{DecoderScorer, Perplexity, Protocol, TokenizedText, score};
 use porism_models::cpu::{Activations, CpuExecutor};
 
-use super::words::{ActivationsArg, KvArg, kv_type, positive, thread_count};
-use crate::context::{Context, say, threads, usage};
+use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
+use crate::context::{Context, Wishes, say, threads, usage};
 use crate::output;
 use crate::progress::Bar;
 
@@ -52,6 +52,10 @@ struct PerplexityArgs {
     /// Tokens that a sliding window moves by [default: 512]
     #[arg(long, value_name = "N", value_parser = positive)]
     stride: Option<usize>,
+    #[command(flatten)]
+    rope: RopeArgs,
+    #[command(flatten)]
+    pre_tokenizer: PreTokenizer,
     /// Score the first N chunks or windows only
     #[arg(long, value_name = "N", value_parser = positive)]
     chunks: Option<usize>,
@@ -106,7 +110,8 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     let protocol = protocol(args)?;
     let file = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read the text from {file}"))?;
-    let loaded = context.load(args.model.as_deref())?;
+    let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let loaded = context.load(args.model.as_deref(), &wishes)?;
     let text = TokenizedText::new(&loaded.tokenizer, &text, protocol).with_context(|| file.to_string())?;
     if text.uncovered_bytes > 0 {
         say(&format!("note: {} bytes of {file} have no token in this vocabulary", text.uncovered_bytes));

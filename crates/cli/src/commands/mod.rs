@@ -4,6 +4,7 @@ pub mod bench;
 mod chat;
 pub mod convert;
 pub mod detokenize;
+pub mod embed;
 mod figures;
 mod input;
 pub mod inspect;

@@ -14,8 +14,8 @@ use porism_text::{ChatTemplate, Message, Tokenizer};
 use serde::Serialize;
 
 use super::chat;
-use super::words::{ActivationsArg, KvArg, kv_type, positive, thread_count};
-use crate::context::{Context, Loaded, person_watches, say, threads, usage};
+use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
+use crate::context::{Context, Loaded, Wishes, person_watches, say, threads, usage};
 use crate::output;
 
 /// Talk to a model: one answer, or a chat in the terminal
@@ -72,6 +72,10 @@ pub struct RunArgs {
     /// Tokens that the context holds [default: what the model was trained for]
     #[arg(long, value_name = "N", value_parser = positive)]
     context: Option<usize>,
+    #[command(flatten)]
+    rope: RopeArgs,
+    #[command(flatten)]
+    pre_tokenizer: PreTokenizer,
     /// When the context is full: end the answer, or forget the oldest tokens and go on
     #[arg(long, value_enum, default_value_t = OverflowArg::Stop)]
     overflow: OverflowArg,
@@ -128,7 +132,8 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     if prompt.is_none() && (args.raw || args.json) {
         return usage("no prompt: give it as an argument, with --file or on stdin (--raw and --json do not chat)");
     }
-    let loaded = context.load(args.model.as_deref())?;
+    let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let loaded = context.load(args.model.as_deref(), &wishes)?;
     let template = if args.raw { None } else { Some(template(&loaded)?) };
     let activations = Activations::from(args.activations);
     let (pool, isa) = threads(args.threads);

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::input;
+use super::words::PreTokenizer;
 use crate::context::{Context, say};
 use crate::output;
 
@@ -27,6 +28,8 @@ pub struct TokenizeArgs {
     /// owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
+    #[command(flatten)]
+    pre_tokenizer: PreTokenizer,
     /// Leave out the tokens that the model wants before or after a text
     #[arg(long)]
     no_add_special: bool,
@@ -45,7 +48,7 @@ pub fn run(args: TokenizeArgs, context: &Context) -> Result<()> {
         (None, None) => input::text_of_stdin("there is no text: give one, or --file FILE, or pipe it into porism")?,
     };
     let (path, source) = context.open(args.model.as_deref())?;
-    let tokenizer = source.tokenizer().with_context(|| format!("{}: no usable tokenizer", path.display()))?;
+    let tokenizer = args.pre_tokenizer.tokenizer(&source).with_context(|| format!("{}: no usable tokenizer", path.display()))?;
     let ids = tokenizer.encode(&text, !args.no_add_special, !args.no_parse_special)?;
     let uncovered = tokenizer.uncovered_bytes(&text);
     if uncovered > 0 {

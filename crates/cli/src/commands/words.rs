@@ -1,7 +1,12 @@
 //! Words that several commands' flags share.
 
-use clap::ValueEnum;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 use porism_models::cpu::{Activations, KvType};
+use porism_models::load::describe;
+use porism_models::rope::{RopeScaling, Yarn};
+use porism_models::{LoadOptions, ModelSource};
+use porism_text::{Tokenizer, TokenizerOptions};
 
 /// What projections' inputs are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,14 +53,97 @@ pub fn kv_type(wanted: Option<KvArg>, activations: Activations) -> KvType {
     }
 }
 
+/// Which pre-tokenizer a GGUF file's vocabulary is used with.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PreTokenizer {
+    /// Cut text by the rules of this pre-tokenizer, whatever the GGUF file names
+    #[arg(long, value_name = "NAME")]
+    pre_tokenizer: Option<String>,
+}
+
+impl PreTokenizer {
+    /// The model's tokenizer.
+    pub fn tokenizer(&self, source: &ModelSource) -> porism_models::Result<Tokenizer> {
+        source.tokenizer_with(&TokenizerOptions { pre_tokenizer: self.pre_tokenizer.clone() })
+    }
+}
+
+/// How a rotary embedding is stretched, instead of the way that the file says.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RopeArgs {
+    /// Stretch the rotary embedding in this way, instead of the file's
+    #[arg(long, value_enum, value_name = "TYPE")]
+    rope_scaling: Option<RopeArg>,
+    /// By how much [default: 2]
+    #[arg(long, value_name = "F", requires = "rope_scaling", value_parser = stretch)]
+    rope_factor: Option<f32>,
+    /// The context of training [default: the file's]
+    #[arg(long, value_name = "N", requires = "rope_scaling", value_parser = positive)]
+    rope_original_context: Option<usize>,
+}
+
+/// The ways of stretching that need no more than a factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RopeArg {
+    /// Not at all
+    None,
+    /// All positions divided by the factor
+    Linear,
+    /// A larger base: low frequencies are stretched by the factor, high ones hardly
+    Ntk,
+    /// NTK with a base that follows --context
+    Dynamic,
+    /// Low frequencies stretched, high ones left alone, attention sharpened
+    Yarn,
+}
+
+impl RopeArg {
+    /// The scaling, for a model trained with `trained` tokens.
+    pub fn scaling(self, factor: f32, trained: usize) -> RopeScaling {
+        match self {
+            RopeArg::None => RopeScaling::None,
+            RopeArg::Linear => RopeScaling::Linear { factor },
+            RopeArg::Ntk => RopeScaling::Ntk { factor },
+            RopeArg::Dynamic => RopeScaling::Dynamic { factor, original: trained },
+            RopeArg::Yarn => RopeScaling::Yarn(Yarn::new(factor, trained)),
+        }
+    }
+}
+
+impl RopeArgs {
+    /// What the flags ask of the loader, with the context that will be used.
+    pub fn options(&self, source: &ModelSource, context: Option<usize>) -> Result<LoadOptions> {
+        let rope = match self.rope_scaling {
+            None => None,
+            Some(kind) => {
+                let names = source.names()?;
+                let trained = match self.rope_original_context {
+                    Some(given) => given,
+                    None => describe(source, names, &LoadOptions::default())?.context,
+                };
+                Some(kind.scaling(self.rope_factor.unwrap_or(2.0), trained))
+            }
+        };
+        Ok(LoadOptions { context, rope })
+    }
+}
+
+fn stretch(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(v) if (1.0..=1000.0).contains(&v) => Ok(v),
+        Ok(v) => Err(format!("{v} is not from 1 to 1000")),
+        Err(_) => Err(format!("`{text}` is no number")),
+    }
+}
+
 /// A number of threads.
-pub fn thread_count(text: &str) -> Result<usize, String> {
+pub fn thread_count(text: &str) -> std::result::Result<usize, String> {
     let n: usize = text.parse().map_err(|_| format!("`{text}` is no number"))?;
     if (1..=1024).contains(&n) { Ok(n) } else { Err(format!("{n} is not from 1 to 1024")) }
 }
 
 /// A number of at least one.
-pub fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> std::result::Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("0 is not from 1 up".into()),
         Ok(n) => Ok(n),

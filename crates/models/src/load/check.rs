@@ -43,7 +43,7 @@ pub(super) fn config(source: &ModelSource, c: &ModelConfig) -> Result<()> {
             let (turned, features) = (rope.rotary_dim, c.head_dim);
             return Err(problem(source, format!("RoPE over {turned} of {features} features of a head")));
         }
-        let (frequencies, factor) = rope.frequencies(c.context);
+        let (frequencies, factor) = rope.frequencies(c.rope_length);
         if !(rope.theta.is_finite() && rope.theta > 0.0)
             || !factor.is_finite()
             || frequencies.iter().any(|f| !f.is_finite())

@@ -23,6 +23,10 @@ pub(super) fn complete(source: &ModelSource, mut encoder: Encoder) -> Result<Enc
         }
         ModelSource::Hf(folder) => folder,
     };
+    if let Some(settings) = folder.json("sentence_bert_config.json")? {
+        let longest = settings.find_usize("max_seq_length")?.unwrap_or(encoder.longest);
+        encoder.longest = encoder.longest.min(longest.max(2));
+    }
     let Some(list) = folder.read("modules.json")? else { return Ok(encoder) };
     let list: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&list)
         .map_err(|e| problem(source, format!("modules.json is no list of modules: {e}")))?;
