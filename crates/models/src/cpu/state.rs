@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use porism_kernels::Isa;
 use porism_kernels::attention::Mask;
-use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedSpan};
+use porism_kernels::attention::paged::{
+    KV_BLOCK, KvSlice, PAGE, PageRef, PagedSpan, Q4Block, Q8Block, encode_q4, encode_q8,
+};
 
 use crate::decoder::DecoderConfig;
 use crate::state::{Mark, SequenceState};
@@ -18,23 +21,39 @@ pub enum KvType {
     F32,
     /// Rounded to half precision.
     F16,
+    /// Rounded to 8 bits in blocks of 32 with an f16 scale; heads must be whole blocks.
+    Q8_0,
+    /// Rounded to 4 bits in blocks of 32 with an f16 scale; heads must be whole blocks.
+    Q4_0,
 }
 
 impl KvType {
+    /// Every type.
+    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4_0];
+
     /// The name used in flags and reports.
     pub const fn name(self) -> &'static str {
         match self {
             KvType::F32 => "f32",
             KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+            KvType::Q4_0 => "q4_0",
         }
     }
 
-    /// Bytes of one number.
-    pub const fn bytes(self) -> usize {
+    /// Bytes of `numbers` numbers, of block types whole blocks.
+    pub const fn bytes(self, numbers: usize) -> usize {
         match self {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
+            KvType::F32 => 4 * numbers,
+            KvType::F16 => 2 * numbers,
+            KvType::Q8_0 => numbers / KV_BLOCK * size_of::<Q8Block>(),
+            KvType::Q4_0 => numbers / KV_BLOCK * size_of::<Q4Block>(),
         }
+    }
+
+    /// Whether heads of `head_dim` numbers can be kept.
+    pub const fn fits(self, head_dim: usize) -> bool {
+        matches!(self, KvType::F32 | KvType::F16) || head_dim.is_multiple_of(KV_BLOCK)
     }
 }
 
@@ -42,6 +61,8 @@ impl KvType {
 enum Buffer {
     F32(Vec<f32>),
     F16(Vec<f16>),
+    Q8(Vec<Q8Block>),
+    Q4(Vec<Q4Block>),
 }
 
 impl Buffer {
@@ -49,13 +70,19 @@ impl Buffer {
         match kind {
             KvType::F32 => Buffer::F32(vec![0.0; len]),
             KvType::F16 => Buffer::F16(vec![f16::ZERO; len]),
+            KvType::Q8_0 => Buffer::Q8(vec![Q8Block::default(); len / KV_BLOCK]),
+            KvType::Q4_0 => Buffer::Q4(vec![Q4Block::default(); len / KV_BLOCK]),
         }
     }
 
+    /// Writes the numbers of one head.
     fn write(&mut self, at: usize, values: &[f32]) {
+        let blocks = at / KV_BLOCK..(at + values.len()) / KV_BLOCK;
         match self {
             Buffer::F32(b) => b[at..at + values.len()].copy_from_slice(values),
             Buffer::F16(b) => b[at..at + values.len()].convert_from_f32_slice(values),
+            Buffer::Q8(b) => encode_q8(Isa::detect(), values.len(), values, &mut b[blocks]),
+            Buffer::Q4(b) => encode_q4(Isa::detect(), values.len(), values, &mut b[blocks]),
         }
     }
 
@@ -63,6 +90,8 @@ impl Buffer {
         match self {
             Buffer::F32(b) => KvSlice::F32(b),
             Buffer::F16(b) => KvSlice::F16(b),
+            Buffer::Q8(b) => KvSlice::Q8_0(b),
+            Buffer::Q4(b) => KvSlice::Q4_0(b),
         }
     }
 }
@@ -105,13 +134,13 @@ impl CpuState {
 
     /// Bytes of the pages that this state refers to, shared ones included.
     pub fn bytes(&self) -> usize {
-        let page = 2 * self.kv_heads * PAGE * self.head_dim * self.kind.bytes();
+        let page = 2 * self.kind.bytes(self.kv_heads * PAGE * self.head_dim);
         self.layers.iter().map(|l| l.pages.len() * page).sum()
     }
 
     /// Bytes that one more row of context takes in a decoder's cache.
     pub fn bytes_per_row(config: &DecoderConfig, kind: KvType) -> usize {
-        2 * config.layers * config.kv_heads * config.head_dim * kind.bytes()
+        2 * config.layers * kind.bytes(config.kv_heads * config.head_dim)
     }
 
     /// Appends rows of k and v `[rows, kv_heads * head_dim]` to a layer.
@@ -124,6 +153,13 @@ impl CpuState {
     }
 
     fn check_layer(&self, layer: usize) -> Result<()> {
+        if !self.kind.fits(self.head_dim) {
+            return Err(Error::State(format!(
+                "keys and values of {} numbers a head cannot be kept as {}, in blocks of {KV_BLOCK}; use f16",
+                self.head_dim,
+                self.kind.name()
+            )));
+        }
         if layer >= self.layers.len() {
             return Err(Error::State(format!("layer {layer} of a state for {} layers", self.layers.len())));
         }
