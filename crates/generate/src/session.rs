@@ -276,6 +276,8 @@ impl<'a> Session<'a> {
     /// returns its length.
     fn rewind(&mut self, ids: &[u32]) -> Result<usize> {
         let same = ids.iter().zip(&self.cached).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        // Layers with a window may have forgotten what this prefix looks back at.
+        let same = if self.states[0].keeps(Mark(same)) { same } else { 0 };
         self.states[0].rollback(Mark(same))?;
         self.cached.truncate(same);
         Ok(same)

@@ -5,7 +5,8 @@ use std::ops::Range;
 use half::f16;
 use porism_kernels::attention::RelativeBias;
 use porism_kernels::attention::paged::{
-    KV_BLOCK, KvSlice, PAGE, PageRef, PagedShape, PagedSpan, Q4Block, Q8Block, encode_q4, encode_q8, paged_forward,
+    KV_BLOCK, KvSlice, PAGE, PageRef, PagedShape, PagedSpan, Q4Block, Q8Block, decode_q4, decode_q8, encode_q4,
+    encode_q8, paged_forward,
 };
 use porism_kernels::{Isa, Pool};
 
@@ -164,38 +165,33 @@ fn agrees_with_f64_and_to_the_bit_with_itself() {
     }
 }
 
-/// Pages of blocks, and the same pages as the numbers that the blocks stand for.
-struct Rounded<B> {
-    blocks: [Vec<Vec<B>>; 2],
-    wide: [Vec<Vec<f32>>; 2],
+type Encode<B> = fn(Isa, usize, &[f32], &mut [B]);
+type Decode<B> = fn(Isa, usize, &[B], &mut [f32]);
+
+/// The keys (or values) of pages as blocks, and as the numbers that the blocks stand for.
+fn rounded<B: Clone + Default>(
+    pages: &[Vec<f32>],
+    dim: usize,
+    encode: Encode<B>,
+    decode: Decode<B>,
+) -> (Vec<Vec<B>>, Vec<Vec<f32>>) {
+    let round = |page: &Vec<f32>| {
+        let (mut blocks, mut wide) = (vec![B::default(); page.len() / KV_BLOCK], vec![0.0; page.len()]);
+        encode(Isa::detect(), dim, page, &mut blocks);
+        decode(Isa::detect(), dim, &blocks, &mut wide);
+        (blocks, wide)
+    };
+    pages.iter().map(round).unzip()
 }
 
-impl<B: Clone + Default> Rounded<B> {
-    fn new(cache: &Cache, encode: fn(Isa, &[f32], &mut [B]), slice: fn(&[B]) -> KvSlice<'_>) -> Rounded<B> {
-        let encode = |page: &Vec<f32>| {
-            let mut blocks = vec![B::default(); page.len() / KV_BLOCK];
-            encode(Isa::detect(), page, &mut blocks);
-            blocks
-        };
-        let blocks = [&cache.k, &cache.v].map(|pages| pages.iter().map(encode).collect::<Vec<_>>());
-        let widen = |page: &Vec<B>| {
-            let mut wide = vec![0.0; page.len() * KV_BLOCK];
-            slice(page).widen(Isa::Scalar, 0..page.len() * KV_BLOCK, &mut wide);
-            wide
-        };
-        let wide = [0, 1].map(|i| blocks[i].iter().map(widen).collect());
-        Rounded { blocks, wide }
-    }
-}
-
-fn zip_pages<'a, T>(pages: &'a [Vec<Vec<T>>; 2], slice: fn(&'a [T]) -> KvSlice<'a>) -> Vec<PageRef<'a>> {
-    pages[0].iter().zip(&pages[1]).map(|(k, v)| PageRef { k: slice(k), v: slice(v) }).collect()
+fn refs<'a, T>(k: &'a [Vec<T>], v: &'a [Vec<T>], slice: fn(&'a [T]) -> KvSlice<'a>) -> Vec<PageRef<'a>> {
+    k.iter().zip(v).map(|(k, v)| PageRef { k: slice(k), v: slice(v) }).collect()
 }
 
 #[test]
-fn rounded_pages_give_the_bits_of_their_numbers() {
+fn rounded_pages_stand_for_their_numbers() {
     let mut random = Random(5);
-    for (heads, kv_heads, head_dim) in [(4, 2, 64), (3, 1, 128), (2, 2, 32)] {
+    for (heads, kv_heads, head_dim) in [(4, 2, 64), (3, 1, 128), (2, 2, 32), (2, 1, 96)] {
         let shape = PagedShape { heads, kv_heads, head_dim, scale: 0.11, softcap: None, bias: None };
         let width = heads * head_dim;
         let cache = Cache::new(&mut random, 2, kv_heads * PAGE * head_dim);
@@ -207,24 +203,50 @@ fn rounded_pages_give_the_bits_of_their_numbers() {
             paged_forward(&Pool::new(threads), isa, &shape, &[span], &q, &mut out);
             out
         };
-        let exact = run(Isa::detect(), 1, cache.pages(false));
-        let error = |out: &[f32]| {
-            let sum: f64 = out.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-            (sum / exact.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()).sqrt()
-        };
-        let q8 = Rounded::<Q8Block>::new(&cache, encode_q8, |b| KvSlice::Q8_0(b));
-        let q4 = Rounded::<Q4Block>::new(&cache, encode_q4, |b| KvSlice::Q4_0(b));
-        let want8 = run(Isa::Scalar, 1, zip_pages(&q8.wide, KvSlice::F32));
-        let want4 = run(Isa::Scalar, 1, zip_pages(&q4.wide, KvSlice::F32));
-        // Uniform values: a step is 2 / 127 or 4 / 16 of the deviation, an error a twelfth root of it.
-        assert!(error(&want8) < 0.02 && error(&want4) < 0.3, "{} {}", error(&want8), error(&want4));
-        assert!(error(&want8) > 0.0 && error(&want4) > error(&want8));
-        for isa in Isa::available() {
-            for threads in [1, 2] {
-                assert!(run(isa, threads, zip_pages(&q8.blocks, KvSlice::Q8_0)) == want8, "q8 {isa:?} {head_dim}");
-                assert!(run(isa, threads, zip_pages(&q4.blocks, KvSlice::Q4_0)) == want4, "q4 {isa:?} {head_dim}");
+        let (k8, wide_k8) = rounded::<Q8Block>(&cache.k, head_dim, encode_q8, decode_q8);
+        let (v8, wide_v8) = rounded::<Q8Block>(&cache.v, head_dim, encode_q8, decode_q8);
+        let (k4, wide_k4) = rounded::<Q4Block>(&cache.k, head_dim, encode_q4, decode_q4);
+        let (v4, wide_v4) = rounded::<Q4Block>(&cache.v, head_dim, encode_q4, decode_q4);
+        let want8 = run(Isa::Scalar, 1, refs(&wide_k8, &wide_v8, KvSlice::F32));
+        let want4 = run(Isa::Scalar, 1, refs(&wide_k4, &wide_v4, KvSlice::F32));
+        for (want, pages) in [(want8, refs(&k8, &v8, KvSlice::Q8_0)), (want4, refs(&k4, &v4, KvSlice::Q4_0))] {
+            let reference = run(Isa::Scalar, 1, pages.clone());
+            // The same sums in another frame.
+            for (got, want) in reference.iter().zip(&want) {
+                assert!((got - want).abs() < 2e-5, "{got} for {want}, {head_dim}");
+            }
+            for isa in Isa::available() {
+                for threads in [1, 2] {
+                    assert!(run(isa, threads, pages.clone()) == reference, "{isa:?}, {threads} threads, {head_dim}");
+                }
             }
         }
+    }
+}
+
+#[test]
+fn keys_and_values_may_be_kept_differently() {
+    let mut random = Random(6);
+    let shape = PagedShape { heads: 2, kv_heads: 1, head_dim: 64, scale: 0.11, softcap: None, bias: None };
+    let cache = Cache::new(&mut random, 1, PAGE * 64);
+    let q = random.floats(4 * 128);
+    let (blocks, wide) = rounded::<Q8Block>(&cache.k, 64, encode_q8, decode_q8);
+    let run = |k: KvSlice<'_>, v: KvSlice<'_>| {
+        let span = |rows: Range<usize>, k, v| {
+            let visible = rows.clone().map(|i| 0..100 + i).collect();
+            PagedSpan { rows, pages: vec![PageRef { k, v }], own: 99, always: 0, visible }
+        };
+        let mut out = vec![f32::NAN; 4 * 128];
+        // A sequence of plain numbers beside it.
+        let spans = [span(0..2, k, v), span(2..4, KvSlice::F32(&wide[0]), KvSlice::F32(&wide[0]))];
+        paged_forward(&Pool::new(2), Isa::detect(), &shape, &spans, &q, &mut out);
+        out
+    };
+    let (b, w) = (KvSlice::Q8_0(&blocks[0]), KvSlice::F32(&wide[0]));
+    let want = run(w, w);
+    for (k, v) in [(b, w), (w, b), (b, b)] {
+        assert!(run(k, v).iter().zip(&want).all(|(g, w)| (g - w).abs() < 2e-5));
+        assert_eq!(run(k, v)[2 * 128..], want[2 * 128..]);
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) mod kv_type {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<KvType, D::Error> {
-        find(from, &[KvType::F32, KvType::F16], KvType::name)
+        find(from, &KvType::ALL, KvType::name)
     }
 }
 

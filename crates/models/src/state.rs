@@ -18,7 +18,12 @@ pub trait SequenceState: Sized {
     fn fork(&self) -> Self;
     /// A point to return to.
     fn mark(&self) -> Mark;
-    /// Forgets everything appended after the mark. A mark beyond the end is an error.
+    /// Whether a rollback to the mark is possible: layers with a window forget what lies far behind.
+    fn keeps(&self, mark: Mark) -> bool {
+        mark.0 <= self.len()
+    }
+    /// Forgets everything appended after the mark. A mark beyond the end is an error, and one that the state no longer
+    /// [keeps](SequenceState::keeps). The empty state is always kept.
     fn rollback(&mut self, mark: Mark) -> Result<()>;
     /// Puts `n` entries before the first row of layer `layer`: k and v `[n, kv_heads * head_dim]`, row-major,
     /// seen by every row and turned by no position. Only on an empty layer.

@@ -64,7 +64,7 @@ fn a_row_is_the_same_in_every_batch() {
 fn a_prompt_in_pieces_gives_the_same_bits() {
     let decoder = default_decoder();
     let ids: Vec<u32> = (0..300).map(|j| 500 + (j * 104_729) % 40_000).collect();
-    for (activations, kv) in [(Activations::Int8, KvType::F16), (Activations::F32, KvType::F32)] {
+    for (activations, kv) in [(Activations::Int8, KvType::F16), (Activations::F32, KvType::Q8_0)] {
         let mut steps = cpu(2, activations);
         let mut state = [CpuState::new(&decoder.stack.config, kv)];
         let whole = bits(&decoder, &mut steps, &mut state, &Batch::single(&ids, 0));

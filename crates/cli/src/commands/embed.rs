@@ -95,10 +95,8 @@ pub fn run(args: EmbedArgs, context: &Context) -> Result<()> {
     }
     let (path, source) = context.open(Some(args.model.as_deref().unwrap_or(DEFAULT)))?;
     let mut encoder = load_encoder(&source)?;
-    let tokenizer = args
-        .pre_tokenizer
-        .tokenizer(&source)
-        .with_context(|| format!("{}: no usable tokenizer", path.display()))?;
+    let tokenizer =
+        args.pre_tokenizer.tokenizer(&source).with_context(|| format!("{}: no usable tokenizer", path.display()))?;
     if source.names()?.purpose == porism_models::names::Purpose::Decoder && args.pooling.is_none() {
         let name = &encoder.stack.config.architecture;
         say(&format!("note: a {name} model is made to continue text; its last token's row is the embedding"));

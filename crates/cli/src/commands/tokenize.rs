@@ -48,7 +48,8 @@ pub fn run(args: TokenizeArgs, context: &Context) -> Result<()> {
         (None, None) => input::text_of_stdin("there is no text: give one, or --file FILE, or pipe it into porism")?,
     };
     let (path, source) = context.open(args.model.as_deref())?;
-    let tokenizer = args.pre_tokenizer.tokenizer(&source).with_context(|| format!("{}: no usable tokenizer", path.display()))?;
+    let tokenizer =
+        args.pre_tokenizer.tokenizer(&source).with_context(|| format!("{}: no usable tokenizer", path.display()))?;
     let ids = tokenizer.encode(&text, !args.no_add_special, !args.no_parse_special)?;
     let uncovered = tokenizer.uncovered_bytes(&text);
     if uncovered > 0 {

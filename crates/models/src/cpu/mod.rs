@@ -4,6 +4,7 @@
 //! format is quantized once and shared by the projections that read it. Everything else is f32 in both.
 
 mod deltas;
+mod kv;
 mod rows;
 mod state;
 
@@ -26,9 +27,10 @@ use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::{HeadOutput, HeadRequest, Steps, top_k};
 use crate::{Error, Result};
 
+pub use kv::KvType;
 pub use rows::Rows;
 use rows::Shelf;
-pub use state::{CpuState, KvType};
+pub use state::CpuState;
 
 /// What the inputs of block-format projections are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

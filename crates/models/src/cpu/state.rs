@@ -1,71 +1,19 @@
 //! The CPU executor's sequence state: keys and values of each layer in pages that forks share.
+//!
+//! A layer with a window is a ring of pages: what no later row can see goes, but for some slack that a rollback may
+//! go back over, and its memory takes the next rows.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use porism_kernels::attention::Mask;
-use porism_kernels::attention::paged::{KvSlice, PAGE, PageRef, PagedSpan};
+use porism_kernels::attention::paged::{KV_BLOCK, PAGE, PageRef, PagedSpan};
 
+use super::kv::{Buffer, KvType};
 use crate::config::ModelConfig;
 use crate::state::{Mark, SequenceState};
 use crate::{Error, Result};
-
-/// How keys and values are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvType {
-    /// As computed.
-    F32,
-    /// Rounded to half precision.
-    F16,
-}
-
-impl KvType {
-    /// The name used in flags and reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            KvType::F32 => "f32",
-            KvType::F16 => "f16",
-        }
-    }
-
-    /// Bytes of one number.
-    pub const fn bytes(self) -> usize {
-        match self {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Buffer {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-}
-
-impl Buffer {
-    fn new(kind: KvType, len: usize) -> Buffer {
-        match kind {
-            KvType::F32 => Buffer::F32(vec![0.0; len]),
-            KvType::F16 => Buffer::F16(vec![f16::ZERO; len]),
-        }
-    }
-
-    fn write(&mut self, at: usize, values: &[f32]) {
-        match self {
-            Buffer::F32(b) => b[at..at + values.len()].copy_from_slice(values),
-            Buffer::F16(b) => b[at..at + values.len()].convert_from_f32_slice(values),
-        }
-    }
-
-    fn slice(&self) -> KvSlice<'_> {
-        match self {
-            Buffer::F32(b) => KvSlice::F32(b),
-            Buffer::F16(b) => KvSlice::F16(b),
-        }
-    }
-}
 
 /// Keys and values of [`PAGE`] entries, `[kv_heads, PAGE, head_dim]` each.
 #[derive(Clone)]
@@ -74,13 +22,48 @@ struct Page {
     v: Buffer,
 }
 
+/// Rows that a layer with a window keeps beyond it, so that drafts can be taken back.
+const SLACK: usize = 64;
+
 #[derive(Clone, Default)]
 struct Layer {
-    pages: Vec<Arc<Page>>,
+    pages: VecDeque<Arc<Page>>,
+    /// Pages before the first one that were given up.
+    gone: usize,
+    /// A page that was given up, for the next rows.
+    spare: Option<Arc<Page>>,
+    /// Positions that a row sees, where they are limited.
+    window: Option<usize>,
     /// Leading entries that belong to no row.
     seeded: usize,
     /// The position of each row's entry, in order of appending.
     positions: Vec<u32>,
+}
+
+impl Layer {
+    /// The first entry that a row at `position` sees.
+    fn first_seen(&self, window: usize, position: u32) -> usize {
+        self.positions.partition_point(|&p| p as usize + window <= position as usize)
+    }
+
+    /// Drops the pages that no row from `position` on will see, slack considered.
+    fn give_up(&mut self, position: u32) {
+        // Seeds are seen by every row and stand in the first pages.
+        let Some(window) = self.window.filter(|_| self.seeded == 0) else { return };
+        let first = self.first_seen(window + SLACK, position) / PAGE;
+        while self.gone < first {
+            let Some(page) = self.pages.pop_front() else { break };
+            self.gone += 1;
+            self.spare = Some(page).filter(|page| Arc::strong_count(page) == 1).or(self.spare.take());
+        }
+    }
+
+    /// Whether the rows up to `len` are still there for the row that would follow them.
+    fn keeps(&self, len: usize) -> bool {
+        let Some(window) = self.window else { return true };
+        let Some(&last) = self.positions.get(len.wrapping_sub(1)) else { return true };
+        self.first_seen(window, last + 1).min(len) >= self.gone * PAGE
+    }
 }
 
 /// What the CPU executor keeps of a sequence. Memory grows by pages as rows are appended.
@@ -96,7 +79,12 @@ impl CpuState {
     /// An empty state for a decoder.
     pub fn new(config: &ModelConfig, kind: KvType) -> CpuState {
         CpuState {
-            layers: vec![Layer::default(); config.layers],
+            // Without causality every row sees to both sides, and nothing may go.
+            layers: config
+                .layer_specs
+                .iter()
+                .map(|l| Layer { window: l.window.filter(|_| !config.bidirectional), ..Layer::default() })
+                .collect(),
             kind,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
@@ -105,25 +93,43 @@ impl CpuState {
 
     /// Bytes of the pages that this state refers to, shared ones included.
     pub fn bytes(&self) -> usize {
-        let page = 2 * self.kv_heads * PAGE * self.head_dim * self.kind.bytes();
-        self.layers.iter().map(|l| l.pages.len() * page).sum()
+        let page = 2 * self.kind.bytes(self.kv_heads * PAGE * self.head_dim);
+        self.layers.iter().map(|l| (l.pages.len() + usize::from(l.spare.is_some())) * page).sum()
     }
 
     /// Bytes that one more row of context takes in a decoder's cache.
     pub fn bytes_per_row(config: &ModelConfig, kind: KvType) -> usize {
-        2 * config.layers * config.kv_heads * config.head_dim * kind.bytes()
+        2 * config.layers * kind.bytes(config.kv_heads * config.head_dim)
+    }
+
+    /// Bytes of the cache at a context of `rows`: a layer with a window keeps no more than that, the slack and the
+    /// rows of one pass.
+    pub fn bytes_at(config: &ModelConfig, kind: KvType, rows: usize) -> usize {
+        let row = 2 * kind.bytes(config.kv_heads * config.head_dim);
+        let kept = |window: Option<usize>| window.map_or(rows, |w| rows.min(w + SLACK + PAGE));
+        config.layer_specs.iter().map(|l| kept(l.window).div_ceil(PAGE) * PAGE * row).sum()
     }
 
     /// Appends rows of k and v `[rows, kv_heads * head_dim]` to a layer.
     pub(super) fn append(&mut self, layer: usize, k: &[f32], v: &[f32], positions: &[u32]) -> Result<()> {
         self.check_layer(layer)?;
         let first = self.layers[layer].seeded + self.layers[layer].positions.len();
+        if let Some(&position) = positions.first() {
+            self.layers[layer].give_up(position);
+        }
         self.write(layer, first, k, v);
         self.layers[layer].positions.extend_from_slice(positions);
         Ok(())
     }
 
     fn check_layer(&self, layer: usize) -> Result<()> {
+        if !self.kind.fits(self.head_dim) {
+            return Err(Error::State(format!(
+                "keys and values of {} numbers a head cannot be kept as {}, in blocks of {KV_BLOCK}; use f16",
+                self.head_dim,
+                self.kind.name()
+            )));
+        }
         if layer >= self.layers.len() {
             return Err(Error::State(format!("layer {layer} of a state for {} layers", self.layers.len())));
         }
@@ -135,12 +141,14 @@ impl CpuState {
         let layer = &mut self.layers[layer];
         for (i, (k, v)) in k.chunks_exact(heads * dim).zip(v.chunks_exact(heads * dim)).enumerate() {
             let entry = first + i;
-            if entry / PAGE == layer.pages.len() {
+            let at = entry / PAGE - layer.gone;
+            if at == layer.pages.len() {
                 let len = heads * PAGE * dim;
-                layer.pages.push(Arc::new(Page { k: Buffer::new(kind, len), v: Buffer::new(kind, len) }));
+                let fresh = || Arc::new(Page { k: Buffer::new(kind, len), v: Buffer::new(kind, len) });
+                layer.pages.push_back(layer.spare.take().unwrap_or_else(fresh));
             }
             // Copies the page first if a fork shares it.
-            let page = Arc::make_mut(&mut layer.pages[entry / PAGE]);
+            let page = Arc::make_mut(&mut layer.pages[at]);
             for head in 0..heads {
                 let at = (head * PAGE + entry % PAGE) * dim;
                 page.k.write(at, &k[head * dim..(head + 1) * dim]);
@@ -150,33 +158,34 @@ impl CpuState {
     }
 
     /// The layer's cache as the last `rows.len()` appended rows see it.
-    pub(super) fn span(&self, layer: usize, mask: Mask, rows: std::ops::Range<usize>) -> PagedSpan<'_> {
+    pub(super) fn span(&self, layer: usize, mask: Mask, rows: Range<usize>) -> PagedSpan<'_> {
         let layer = &self.layers[layer];
         let total = layer.seeded + layer.positions.len();
         let before = layer.positions.len() - rows.len();
-        let visible = (0..rows.len())
-            .map(|i| {
-                let end = layer.seeded + before + i + 1;
-                match mask {
-                    Mask::Full => 0..total,
-                    Mask::Window(window) => {
-                        let position = layer.positions[before + i] as usize;
-                        let hidden =
-                            layer.positions[..before + i].partition_point(|&p| p as usize + window <= position);
-                        layer.seeded + hidden..end
-                    }
-                    Mask::Around(window) => {
-                        let position = layer.positions[before + i] as usize;
-                        let hidden = layer.positions.partition_point(|&p| p as usize + window <= position);
-                        let end = layer.positions.partition_point(|&p| (p as usize) < position + window);
-                        layer.seeded + hidden..layer.seeded + end
-                    }
-                    _ => 0..end,
+        let visible = (0..rows.len()).map(|i| {
+            let end = layer.seeded + before + i + 1;
+            match mask {
+                Mask::Full => 0..total,
+                Mask::Window(window) => {
+                    let position = layer.positions[before + i] as usize;
+                    let hidden = layer.positions[..before + i].partition_point(|&p| p as usize + window <= position);
+                    layer.seeded + hidden..end
                 }
-            })
-            .collect();
+                Mask::Around(window) => {
+                    let position = layer.positions[before + i] as usize;
+                    let hidden = layer.positions.partition_point(|&p| p as usize + window <= position);
+                    let end = layer.positions.partition_point(|&p| (p as usize) < position + window);
+                    layer.seeded + hidden..layer.seeded + end
+                }
+                _ => 0..end,
+            }
+        });
+        // Entries are counted from the first page that is still there.
+        let gone = layer.gone * PAGE;
+        let kept = |r: Range<usize>| r.start.saturating_sub(gone)..r.end - gone;
+        let visible = visible.map(kept).collect();
         let pages = layer.pages.iter().map(|p| PageRef { k: p.k.slice(), v: p.v.slice() }).collect();
-        PagedSpan { rows, pages, own: layer.seeded + before, always: layer.seeded, visible }
+        PagedSpan { rows, pages, own: layer.seeded + before - gone, always: layer.seeded, visible }
     }
 }
 
@@ -197,11 +206,25 @@ impl SequenceState for CpuState {
         if mark.0 > self.len() {
             return Err(Error::State(format!("a rollback to row {} of {}", mark.0, self.len())));
         }
+        if !self.keeps(mark) {
+            return Err(Error::State(format!(
+                "row {} lies before what the layers with a window still hold: begin anew",
+                mark.0
+            )));
+        }
         for layer in &mut self.layers {
             layer.positions.truncate(mark.0);
-            layer.pages.truncate((layer.seeded + layer.positions.len()).div_ceil(PAGE));
+            if layer.positions.is_empty() && layer.seeded == 0 {
+                layer.gone = 0;
+            }
+            let end = (layer.seeded + layer.positions.len()).div_ceil(PAGE);
+            layer.pages.truncate(end.saturating_sub(layer.gone));
         }
         Ok(())
+    }
+
+    fn keeps(&self, mark: Mark) -> bool {
+        self.layers.iter().all(|l| l.keeps(mark.0))
     }
 
     fn seed(&mut self, layer: usize, k: &[f32], v: &[f32]) -> Result<()> {

@@ -1,10 +1,12 @@
 //! How a page keeps keys and values: as f32, as f16, or rounded in blocks of 32 with a scale.
 //!
 //! The blocks run along a head and have the layout of ggml's Q8_0 and Q4_0 (`block::q8_0`, `block::q4_0`).
-//! Rows are rounded once, when they are appended. Attention widens 32 entries at a time and computes in f32, so
-//! its result has the bits of attention over the rounded numbers.
+//! Rows are turned (`turn.rs`) and rounded once, when they are appended. Attention widens 32 entries at a time
+//! and computes in f32.
 
 use std::ops::Range;
+
+use super::turn::{self, turn};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -51,44 +53,78 @@ impl KvSlice<'_> {
         matches!(self, KvSlice::Q8_0(_) | KvSlice::Q4_0(_))
     }
 
-    /// Numbers `range` as f32.
-    ///
-    /// # Panics
-    /// If `out` has another length, the range does not lie inside, or it cuts a block.
-    pub fn widen(&self, isa: Isa, range: Range<usize>, out: &mut [f32]) {
-        assert_eq!(out.len(), range.len(), "room for the range");
-        assert!(
-            !self.is_blocks() || range.start.is_multiple_of(KV_BLOCK) && range.end.is_multiple_of(KV_BLOCK),
-            "{range:?} cuts a block of {KV_BLOCK}"
-        );
+    /// Numbers `range` as f32, those of blocks turned.
+    pub(super) fn widen(&self, isa: Isa, range: Range<usize>, out: &mut [f32]) {
         let blocks = range.start / KV_BLOCK..range.end / KV_BLOCK;
         match self {
             KvSlice::F32(v) => out.copy_from_slice(&v[range]),
             KvSlice::F16(v) => v[range].convert_to_f32_slice(out),
-            KvSlice::Q8_0(v) => decode_q8(isa, &v[blocks], out),
-            KvSlice::Q4_0(v) => decode_q4(isa, &v[blocks], out),
+            KvSlice::Q8_0(v) => q8_to_rows(isa, &v[blocks], out),
+            KvSlice::Q4_0(v) => q4_to_rows(isa, &v[blocks], out),
         }
     }
 }
 
-/// Rounds numbers to 8 bits: the largest magnitude of a block becomes 127, the others go to the nearest step, ties
-/// to even. Blocks with a number that is not finite, or beyond the scale's range, decode to NaN.
+/// Rounds rows of heads of `head_dim` numbers to 8 bits: they are turned, then the largest magnitude of each block
+/// becomes 127 steps and the others the nearest step, ties to even. Blocks with a number that is not finite, or
+/// beyond the scale's range, decode to NaN.
 ///
 /// # Panics
-/// If there are not 32 numbers for each block of `out`.
-pub fn encode_q8(isa: Isa, values: &[f32], out: &mut [Q8Block]) {
-    assert_eq!(values.len(), out.len() * KV_BLOCK, "32 numbers a block");
-    rows_to_q8(isa, values, out);
+/// If heads are not whole blocks, or there are not 32 numbers for each block of `out`.
+pub fn encode_q8(isa: Isa, head_dim: usize, values: &[f32], out: &mut [Q8Block]) {
+    turned(isa, head_dim, values, out, rows_to_q8);
 }
 
-/// Rounds numbers to 4 bits: the number of largest magnitude becomes -8 steps, the others go to the nearest step.
-/// Blocks with a number that is not finite, or beyond the scale's range, decode to NaN.
+/// Rounds rows of heads of `head_dim` numbers to 4 bits: they are turned, then the number of largest magnitude of
+/// each block becomes -8 steps and the others the nearest step. Blocks with a number that is not finite, or beyond
+/// the scale's range, decode to NaN.
 ///
 /// # Panics
-/// If there are not 32 numbers for each block of `out`.
-pub fn encode_q4(isa: Isa, values: &[f32], out: &mut [Q4Block]) {
-    assert_eq!(values.len(), out.len() * KV_BLOCK, "32 numbers a block");
-    rows_to_q4(isa, values, out);
+/// If heads are not whole blocks, or there are not 32 numbers for each block of `out`.
+pub fn encode_q4(isa: Isa, head_dim: usize, values: &[f32], out: &mut [Q4Block]) {
+    turned(isa, head_dim, values, out, rows_to_q4);
+}
+
+fn turned<B>(isa: Isa, head_dim: usize, values: &[f32], out: &mut [B], encode: impl Fn(Isa, &[f32], &mut [B])) {
+    check(head_dim, values.len(), out.len());
+    let width = turn::width(head_dim);
+    let mut part = [0.0; turn::WIDEST];
+    let part = &mut part[..width];
+    for (values, out) in values.chunks_exact(width).zip(out.chunks_exact_mut(width / KV_BLOCK)) {
+        part.copy_from_slice(values);
+        turn(isa, part, width);
+        encode(isa, part, out);
+    }
+}
+
+/// The numbers that blocks stand for, turned back.
+///
+/// # Panics
+/// If heads are not whole blocks, or there are not 32 numbers for each block.
+pub fn decode_q8(isa: Isa, head_dim: usize, blocks: &[Q8Block], out: &mut [f32]) {
+    check(head_dim, out.len(), blocks.len());
+    q8_to_rows(isa, blocks, out);
+    turn(isa, out, turn::width(head_dim));
+}
+
+/// As [`decode_q8`].
+///
+/// # Panics
+/// As there.
+pub fn decode_q4(isa: Isa, head_dim: usize, blocks: &[Q4Block], out: &mut [f32]) {
+    check(head_dim, out.len(), blocks.len());
+    q4_to_rows(isa, blocks, out);
+    turn(isa, out, turn::width(head_dim));
+}
+
+fn check(head_dim: usize, numbers: usize, blocks: usize) {
+    assert!(
+        head_dim > 0
+            && head_dim.is_multiple_of(KV_BLOCK)
+            && numbers.is_multiple_of(head_dim)
+            && numbers == blocks * KV_BLOCK,
+        "{numbers} numbers in heads of {head_dim} do not fill {blocks} blocks of {KV_BLOCK}"
+    );
 }
 
 /// A scale to be stored; NaN where the numbers cannot be kept.
@@ -149,7 +185,7 @@ by_isa! {
 }
 
 by_isa! {
-    fn decode_q8(blocks: &[Q8Block], out: &mut [f32]) {
+    fn q8_to_rows(blocks: &[Q8Block], out: &mut [f32]) {
         for (block, out) in blocks.iter().zip(out.as_chunks_mut::<KV_BLOCK>().0) {
             let scale = block.scale.to_f32();
             for (out, &q) in out.iter_mut().zip(&block.quants) {
@@ -160,7 +196,7 @@ by_isa! {
 }
 
 by_isa! {
-    fn decode_q4(blocks: &[Q4Block], out: &mut [f32]) {
+    fn q4_to_rows(blocks: &[Q4Block], out: &mut [f32]) {
         for (block, out) in blocks.iter().zip(out.as_chunks_mut::<KV_BLOCK>().0) {
             let scale = block.scale.to_f32();
             let (low, high) = out.split_at_mut(KV_BLOCK / 2);
@@ -211,11 +247,11 @@ mod tests {
         crate::block::dequantize(BlockType::Q4_0, &want4, &mut out4);
         for isa in Isa::available() {
             let mut q8 = vec![Q8Block::default(); x.len() / KV_BLOCK];
-            encode_q8(isa, &x, &mut q8);
+            rows_to_q8(isa, &x, &mut q8);
             // Ties would differ, being rounded to even here; there are none.
             assert!(q8.iter().flat_map(bytes8).eq(want8.iter().copied()), "{} q8", isa.name());
             let mut q4 = vec![Q4Block::default(); x.len() / KV_BLOCK];
-            encode_q4(isa, &x, &mut q4);
+            rows_to_q4(isa, &x, &mut q4);
             assert!(q4.iter().flat_map(bytes4).eq(want4.iter().copied()), "{} q4", isa.name());
             let mut out = vec![f32::NAN; x.len()];
             KvSlice::Q8_0(&q8).widen(isa, 0..x.len(), &mut out);
@@ -226,18 +262,41 @@ mod tests {
     }
 
     #[test]
+    fn heads_come_back() {
+        let x = numbers();
+        for head_dim in [32, 64, 512] {
+            let (mut q8, mut q4) = (vec![Q8Block::default(); 64], vec![Q4Block::default(); 64]);
+            encode_q8(Isa::detect(), head_dim, &x, &mut q8);
+            encode_q4(Isa::detect(), head_dim, &x, &mut q4);
+            let (mut out8, mut out4) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            decode_q8(Isa::detect(), head_dim, &q8, &mut out8);
+            decode_q4(Isa::detect(), head_dim, &q4, &mut out4);
+            for (out, most) in [(&out8, 0.015), (&out4, 0.25)] {
+                for (got, want) in out.chunks_exact(head_dim).zip(x.chunks_exact(head_dim)) {
+                    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                    let size = norm(&mut want.iter().copied());
+                    let error = norm(&mut got.iter().zip(want).map(|(g, w)| g - w));
+                    // The scales of the smallest heads are too small for f16: these become zero.
+                    assert!(error <= size * most + 1e-5, "{error} of {size}, {head_dim}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn numbers_that_cannot_be_kept_become_nan() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
             let mut x = [0.5; 2 * KV_BLOCK];
             x[40] = bad;
             for isa in Isa::available() {
                 let (mut q8, mut q4) = ([Q8Block::default(); 2], [Q4Block::default(); 2]);
-                encode_q8(isa, &x, &mut q8);
-                encode_q4(isa, &x, &mut q4);
-                for slice in [KvSlice::Q8_0(&q8), KvSlice::Q4_0(&q4)] {
-                    let mut out = [0.0; 2 * KV_BLOCK];
-                    slice.widen(isa, 0..2 * KV_BLOCK, &mut out);
-                    assert!(out[..KV_BLOCK].iter().all(|v| (v - 0.5).abs() < 1e-3), "the block beside {bad}");
+                encode_q8(isa, KV_BLOCK, &x, &mut q8);
+                encode_q4(isa, KV_BLOCK, &x, &mut q4);
+                let (mut out8, mut out4) = ([0.0; 2 * KV_BLOCK], [0.0; 2 * KV_BLOCK]);
+                decode_q8(isa, KV_BLOCK, &q8, &mut out8);
+                decode_q4(isa, KV_BLOCK, &q4, &mut out4);
+                for out in [out8, out4] {
+                    assert!(out[..KV_BLOCK].iter().all(|v| (v - 0.5).abs() < 1e-3), "the head beside {bad}");
                     assert!(out[KV_BLOCK..].iter().all(|v| v.is_nan()), "{bad}");
                 }
             }

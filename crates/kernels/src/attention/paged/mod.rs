@@ -12,6 +12,7 @@ mod arithmetic;
 mod kv;
 mod page;
 mod partial;
+mod turn;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -19,10 +20,10 @@ use std::ops::Range;
 use self::page::{Scratch, page_partial};
 use self::partial::Partial;
 use super::RelativeBias;
-use crate::disjoint::Disjoint;
+use crate::disjoint::{Disjoint, for_rows};
 use crate::{Isa, Pool};
 
-pub use self::kv::{KV_BLOCK, KvSlice, Q4Block, Q8Block, encode_q4, encode_q8};
+pub use self::kv::{KV_BLOCK, KvSlice, Q4Block, Q8Block, decode_q4, decode_q8, encode_q4, encode_q8};
 
 /// Entries of a page.
 pub const PAGE: usize = 256;
@@ -75,6 +76,16 @@ pub struct PagedSpan<'a> {
 }
 
 impl PagedSpan<'_> {
+    /// Whether the keys are turned, as blocks are.
+    fn turned_keys(&self) -> bool {
+        self.pages.first().is_some_and(|p| p.k.is_blocks())
+    }
+
+    /// Whether the values are turned, as blocks are.
+    fn turned_values(&self) -> bool {
+        self.pages.first().is_some_and(|p| p.v.is_blocks())
+    }
+
     /// What row `row` of the span sees of page `page`, as entries of the page: at most two ranges.
     fn seen(&self, row: usize, page: usize) -> [Range<usize>; 2] {
         let clip = |r: Range<usize>| {
@@ -98,7 +109,7 @@ impl PagedSpan<'_> {
 ///
 /// # Panics
 /// If the slices do not have these sizes, a row sees entries beyond its pages, or the pages hold blocks that
-/// `head_dim` is no multiple of.
+/// `head_dim` is no multiple of, or blocks beside plain numbers.
 pub fn paged_forward(
     pool: &Pool,
     isa: Isa,
@@ -121,6 +132,11 @@ pub fn paged_forward(
             "heads of {} numbers do not fill blocks of {KV_BLOCK}",
             shape.head_dim
         );
+        let (k, v) = (span.turned_keys(), span.turned_values());
+        assert!(
+            span.pages.iter().all(|p| p.k.is_blocks() == k && p.v.is_blocks() == v),
+            "the pages of a sequence are all blocks or all plain numbers"
+        );
         let end = span.visible.iter().map(|r| r.end).max().unwrap_or(0).max(span.always);
         assert!(end <= span.pages.len() * PAGE, "entries inside the pages");
     }
@@ -132,6 +148,13 @@ pub fn paged_forward(
             }
         }
     }
+    // Queries for turned keys.
+    let mut turned = Vec::new();
+    if spans.iter().any(PagedSpan::turned_keys) {
+        turned.extend_from_slice(q);
+        for_rows(pool, width, &mut turned, |_, rows| turn::turn(isa, rows, turn::width(shape.head_dim)));
+    }
+    let queries = |span: &PagedSpan<'_>| if span.turned_keys() { turned.as_slice() } else { q };
     let out = Disjoint::new(out);
     let pages = spans.iter().map(|s| s.pages.len()).max().unwrap_or(0);
     if tiles.len() >= 4 * pool.threads() || pages <= 1 {
@@ -142,11 +165,11 @@ pub fn paged_forward(
                 scratch.total.reset(shape, tile.count);
                 for page in 0..span.pages.len() {
                     let mut partial = std::mem::take(&mut scratch.partial);
-                    page_partial(isa, shape, span, tile, page, q, scratch, &mut partial);
+                    page_partial(isa, shape, span, tile, page, queries(span), scratch, &mut partial);
                     scratch.total.merge(shape, &partial);
                     scratch.partial = partial;
                 }
-                scratch.total.write(shape, span, tile, &out);
+                scratch.total.write(isa, shape, span, tile, &out);
             });
         });
         return;
@@ -162,7 +185,8 @@ pub fn paged_forward(
             // SAFETY: each tile of work has a partial of its own.
             let partial = &mut unsafe { partials.part(w..w + 1) }[0];
             SCRATCH.with_borrow_mut(|scratch| {
-                page_partial(isa, shape, &spans[tiles[i].span], &tiles[i], page, q, scratch, partial);
+                let span = &spans[tiles[i].span];
+                page_partial(isa, shape, span, &tiles[i], page, queries(span), scratch, partial);
             });
         });
     }
@@ -173,7 +197,7 @@ pub fn paged_forward(
         for partial in next.by_ref().take(spans[tile.span].pages.len()) {
             total.merge(shape, partial);
         }
-        total.write(shape, &spans[tile.span], tile, &out);
+        total.write(isa, shape, &spans[tile.span], tile, &out);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is known of some rows' attention after some pages, and how later pages are added to it.
 
+use super::turn;
 use super::{CHUNK, PagedShape, PagedSpan, Tile};
+use crate::Isa;
 use crate::disjoint::Disjoint;
 use crate::exp::exp;
 
@@ -54,8 +56,16 @@ impl Partial {
         }
     }
 
-    pub(super) fn write(&self, shape: &PagedShape<'_>, span: &PagedSpan<'_>, tile: &Tile, out: &Disjoint<'_, f32>) {
+    pub(super) fn write(
+        &self,
+        isa: Isa,
+        shape: &PagedShape<'_>,
+        span: &PagedSpan<'_>,
+        tile: &Tile,
+        out: &Disjoint<'_, f32>,
+    ) {
         let (group, dim) = (shape.heads / shape.kv_heads, shape.head_dim);
+        let turned = span.turned_values();
         for row in 0..tile.count {
             for g in 0..group {
                 let i = row * group + g;
@@ -65,6 +75,9 @@ impl Partial {
                 let factor = if self.sum[i] == 0.0 { 0.0 } else { 1.0 / self.sum[i] };
                 for (o, v) in to.iter_mut().zip(&self.values[i * padded(dim)..]) {
                     *o = v * factor;
+                }
+                if turned {
+                    turn::turn(isa, to, turn::width(dim));
                 }
             }
         }

@@ -1,0 +1,89 @@
+//! How the cache keeps numbers: as computed, or rounded.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use porism_kernels::Isa;
+use porism_kernels::attention::paged::{KV_BLOCK, KvSlice, Q4Block, Q8Block, encode_q4, encode_q8};
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// As computed.
+    F32,
+    /// Rounded to half precision.
+    F16,
+    /// Rounded to 8 bits in blocks of 32 with an f16 scale; heads must be whole blocks.
+    Q8_0,
+    /// Rounded to 4 bits in blocks of 32 with an f16 scale; heads must be whole blocks.
+    Q4_0,
+}
+
+impl KvType {
+    /// Every type.
+    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4_0];
+
+    /// The name used in flags and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+            KvType::Q4_0 => "q4_0",
+        }
+    }
+
+    /// Bytes of `numbers` numbers, of block types whole blocks.
+    pub const fn bytes(self, numbers: usize) -> usize {
+        match self {
+            KvType::F32 => 4 * numbers,
+            KvType::F16 => 2 * numbers,
+            KvType::Q8_0 => numbers / KV_BLOCK * size_of::<Q8Block>(),
+            KvType::Q4_0 => numbers / KV_BLOCK * size_of::<Q4Block>(),
+        }
+    }
+
+    /// Whether heads of `head_dim` numbers can be kept.
+    pub const fn fits(self, head_dim: usize) -> bool {
+        matches!(self, KvType::F32 | KvType::F16) || head_dim.is_multiple_of(KV_BLOCK)
+    }
+}
+
+/// Numbers of a page.
+#[derive(Clone)]
+pub(super) enum Buffer {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    Q8(Vec<Q8Block>),
+    Q4(Vec<Q4Block>),
+}
+
+impl Buffer {
+    pub(super) fn new(kind: KvType, len: usize) -> Buffer {
+        match kind {
+            KvType::F32 => Buffer::F32(vec![0.0; len]),
+            KvType::F16 => Buffer::F16(vec![f16::ZERO; len]),
+            KvType::Q8_0 => Buffer::Q8(vec![Q8Block::default(); len / KV_BLOCK]),
+            KvType::Q4_0 => Buffer::Q4(vec![Q4Block::default(); len / KV_BLOCK]),
+        }
+    }
+
+    /// Writes the numbers of one head.
+    pub(super) fn write(&mut self, at: usize, values: &[f32]) {
+        let blocks = at / KV_BLOCK..(at + values.len()) / KV_BLOCK;
+        match self {
+            Buffer::F32(b) => b[at..at + values.len()].copy_from_slice(values),
+            Buffer::F16(b) => b[at..at + values.len()].convert_from_f32_slice(values),
+            Buffer::Q8(b) => encode_q8(Isa::detect(), values.len(), values, &mut b[blocks]),
+            Buffer::Q4(b) => encode_q4(Isa::detect(), values.len(), values, &mut b[blocks]),
+        }
+    }
+
+    pub(super) fn slice(&self) -> KvSlice<'_> {
+        match self {
+            Buffer::F32(b) => KvSlice::F32(b),
+            Buffer::F16(b) => KvSlice::F16(b),
+            Buffer::Q8(b) => KvSlice::Q8_0(b),
+            Buffer::Q4(b) => KvSlice::Q4_0(b),
+        }
+    }
+}
