@@ -1,6 +1,7 @@
 //! Measuring: how well a model predicts a text, how fast it runs, and what the machine could do.
 //!
 //! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
+//! - [`long_context`]: perplexity against the length of the text.
 //! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
 //! - [`mod@bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
 
@@ -8,6 +9,7 @@ pub mod bench;
 mod chunks;
 mod error;
 pub mod limits;
+pub mod long_context;
 mod names;
 pub mod perplexity;
 

@@ -8,6 +8,7 @@ use porism_hub::Progress as _;
 use porism_measure::perplexity::{DecoderScorer, Perplexity, Protocol, TokenizedText, score};
 use porism_models::cpu::{Activations, CpuExecutor};
 
+use super::long_context;
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
 use crate::context::{Context, Wishes, say, threads, usage};
 use crate::output;
@@ -22,7 +23,8 @@ pub struct MeasureArgs {
 
 #[derive(Subcommand)]
 enum What {
-    Perplexity(PerplexityArgs),
+    Perplexity(Box<PerplexityArgs>),
+    LongContext(long_context::LongContextArgs),
 }
 
 /// How well a model predicts a text
@@ -88,6 +90,7 @@ enum ProtocolArg {
 pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
     match args.what {
         What::Perplexity(args) => perplexity(&args, context),
+        What::LongContext(args) => long_context::run(&args, context),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod embed;
 mod figures;
 mod input;
 pub mod inspect;
+pub mod long_context;
 pub mod measure;
 pub mod models;
 pub mod pull;

@@ -128,7 +128,8 @@ impl RopeArgs {
     }
 }
 
-fn stretch(text: &str) -> std::result::Result<f32, String> {
+/// A factor of stretching.
+pub fn stretch(text: &str) -> std::result::Result<f32, String> {
     match text.parse::<f32>() {
         Ok(v) if (1.0..=1000.0).contains(&v) => Ok(v),
         Ok(v) => Err(format!("{v} is not from 1 to 1000")),

@@ -114,7 +114,8 @@ pub struct Score {
 }
 
 impl Score {
-    fn push(&mut self, log_prob: f32, bytes: usize) {
+    /// Counts a token.
+    pub(crate) fn push(&mut self, log_prob: f32, bytes: usize) {
         let nll = -f64::from(log_prob);
         self.tokens += 1;
         self.bytes += bytes;
