@@ -167,9 +167,9 @@ impl ModelConfig {
         self.ropes.first()
     }
 
-    /// How far information can travel through all layers together: each passes it on by its window less one
-    /// (the book's `L x W`). `None` if a layer sees everything.
+    /// How far information can travel through all layers together, each of which passes it on by its window: the
+    /// book's `L x W`. `None` if a layer sees everything.
     pub fn receptive_field(&self) -> Option<usize> {
-        self.layer_specs.iter().map(|l| l.window.map(|w| w - 1)).sum::<Option<usize>>().map(|reach| reach + 1)
+        self.layer_specs.iter().map(|l| l.window).sum()
     }
 }

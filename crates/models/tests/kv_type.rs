@@ -3,7 +3,7 @@
 mod support;
 
 use porism_models::cpu::{Activations, CpuState, KvType};
-use porism_models::{Batch, ModelConfig, HeadRequest, SequenceState, Steps};
+use porism_models::{Batch, HeadRequest, ModelConfig, SequenceState, Steps};
 use support::{cpu, default_decoder, golden};
 
 #[test]

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use porism_models::inspect::{Facts, KvCache, Numbers, Share, TokenizerFacts, inspect};
+use porism_models::inspect::{Facts, KvCache, Numbers, Share, TokenizerFacts, inspect_at};
 
 use super::figures::{bytes, count, shown, thousands};
+use super::words::positive;
 use crate::context::Context;
 use crate::output;
 
@@ -24,6 +25,9 @@ pub struct InspectArgs {
     /// A GGUF file, a Hugging Face folder, a safetensors file, a name or a hub id
     #[arg(value_name = "FILE")]
     file: String,
+    /// Give the cache's bytes at this many tokens [default: the model's context]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    context: Option<usize>,
     /// List the tensors too: name, type, shape, bytes
     #[arg(long)]
     tensors: bool,
@@ -38,7 +42,7 @@ pub fn run(args: InspectArgs, context: &Context) -> Result<()> {
         true => args.file.into(),
         false => context.model_path(Some(&args.file))?,
     };
-    let mut facts = inspect(&path)?;
+    let mut facts = inspect_at(&path, args.context)?;
     if args.json {
         if !args.tensors {
             facts.tensors.clear();
@@ -102,7 +106,7 @@ fn describe(facts: &Facts, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(cache) = &facts.kv_cache {
         writeln!(out, "\nkey and value cache")?;
-        cache_lines(cache, facts.numbers.sliding_window.is_some(), out)?;
+        cache_lines(cache, out)?;
     }
     writeln!(out, "\ntokenizer")?;
     match &facts.tokenizer {
@@ -144,7 +148,12 @@ fn number_lines(numbers: &Numbers) -> Vec<(&'static str, String)> {
     number("experts a token", numbers.experts_used, "");
     number("vocabulary", numbers.vocabulary, " rows");
     number("context", numbers.context, " tokens");
-    number("sliding window", numbers.sliding_window, " tokens");
+    let layers = numbers.layers.unwrap_or(0);
+    let of_layers = numbers.windowed_layers.filter(|&n| n < layers);
+    let unit = of_layers.map_or(" tokens".into(), |n| format!(" tokens, in {n} of {layers} layers"));
+    number("sliding window", numbers.sliding_window, &unit);
+    let through = numbers.sliding_window.map_or(String::new(), |w| format!(" tokens: {layers} layers x {w}"));
+    number("receptive field", numbers.receptive_field, &through);
     if let Some(eps) = numbers.norm_eps {
         lines.push(("norm epsilon", format!("{eps:e}")));
     }
@@ -162,20 +171,20 @@ fn number_lines(numbers: &Numbers) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn cache_lines(cache: &KvCache, windows: bool, out: &mut dyn Write) -> io::Result<()> {
+fn cache_lines(cache: &KvCache, out: &mut dyn Write) -> io::Result<()> {
     let rows = [
-        ("f16", cache.f16_bytes_per_token, cache.f16_bytes_full),
-        ("f32", cache.f32_bytes_per_token, cache.f32_bytes_full),
+        ("f32", Some(cache.f32_bytes_per_token), cache.f32_bytes_full),
+        ("f16", Some(cache.f16_bytes_per_token), cache.f16_bytes_full),
+        ("q8_0", cache.q8_0_bytes_per_token, cache.q8_0_bytes_full),
+        ("q4_0", cache.q4_0_bytes_per_token, cache.q4_0_bytes_full),
     ];
     for (kind, token, full) in rows {
+        let Some(token) = token else { continue };
         let full = match (full, cache.context) {
             (Some(full), Some(context)) => format!(", {} at {} tokens", bytes(full), thousands(context)),
             _ => String::new(),
         };
         line(out, kind, &format!("{} a token{full}", bytes(token)))?;
-    }
-    if windows {
-        line(out, "", "less where windowed layers forget what is outside of their window")?;
     }
     Ok(())
 }

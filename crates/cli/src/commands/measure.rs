@@ -40,7 +40,7 @@ enum What {
   porism measure perplexity wiki.test.raw --chunks 8 --activations int8
   porism measure perplexity notes.txt --protocol sliding --context 2048 --stride 1024 --json
       {perplexity, standard_error, tokens, protocol, context, stride, chunks, bits_per_byte, bytes,
-       uncovered_bytes, activations, kv_type}")]
+       uncovered_bytes, activations, kv_type, and expert_load of a mixture of experts}")]
 struct PerplexityArgs {
     /// The text, in UTF-8
     #[arg(value_name = "FILE")]
@@ -140,14 +140,33 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
         bar.at(progress.chunk as u64);
     });
     bar.finish();
-    let report = sums.with_context(|| file.to_string())?.report(&text, protocol, activations, kv);
+    let mut report = sums.with_context(|| file.to_string())?.report(&text, protocol, activations, kv);
+    report.expert_load = scorer.expert_load().to_vec();
     if args.json {
         return output::json(&report);
     }
     for line in words(&report) {
         output::line(&line)?;
     }
+    for (layer, load) in report.expert_load.iter().enumerate() {
+        output::line(&load_words(layer, load))?;
+    }
     Ok(())
+}
+
+/// A layer's experts by how often they were chosen, the busiest first.
+fn load_words(layer: usize, load: &[u64]) -> String {
+    const SHOWN: usize = 8;
+    let total = load.iter().sum::<u64>().max(1);
+    let mut order: Vec<usize> = (0..load.len()).collect();
+    order.sort_by_key(|&e| std::cmp::Reverse(load[e]));
+    let share = |&e: &usize| format!("{e}: {:.1} %", 100.0 * load[e] as f64 / total as f64);
+    let busiest: Vec<String> = order.iter().take(SHOWN).map(share).collect();
+    let rest = match (order.len() > SHOWN, order.last()) {
+        (true, Some(last)) => format!(" ... {}", share(last)),
+        _ => String::new(),
+    };
+    format!("experts of layer {layer}: {}{rest}", busiest.join(", "))
 }
 
 fn words(r: &Perplexity) -> [String; 3] {

@@ -90,6 +90,9 @@ pub struct Perplexity {
     pub bytes: usize,
     /// Bytes of the whole text that the vocabulary has no token for.
     pub uncovered_bytes: usize,
+    /// Of a mixture of experts: how often each was chosen, by layer, then by expert.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expert_load: Vec<Vec<u64>>,
     /// The executor's mode.
     #[serde(serialize_with = "crate::names::activations::serialize")]
     pub activations: Activations,
@@ -161,6 +164,7 @@ impl Score {
             bits_per_byte: self.bits_per_byte(),
             bytes: self.bytes,
             uncovered_bytes: text.uncovered_bytes,
+            expert_load: Vec::new(),
             activations,
             kv_type,
         }

@@ -29,6 +29,13 @@ impl<'a> DecoderScorer<'a> {
     }
 }
 
+impl DecoderScorer<'_> {
+    /// How often each expert of a mixture was chosen while scoring: by layer, then by expert.
+    pub fn expert_load(&self) -> &[Vec<u64>] {
+        self.steps.expert_load()
+    }
+}
+
 impl Scorer for DecoderScorer<'_> {
     fn score(&mut self, window: &[u32], first: usize) -> Result<Vec<f32>> {
         let mut states = [CpuState::new(&self.decoder.stack.config, self.kv)];

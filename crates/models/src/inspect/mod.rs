@@ -102,6 +102,14 @@ impl TensorFacts {
 /// # Errors
 /// It is none of them, or is damaged. An architecture that is not known is no error.
 pub fn inspect(path: &Path) -> Result<Facts> {
+    inspect_at(path, None)
+}
+
+/// [`inspect`] with the cache's bytes at another context than the model's own.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_at(path: &Path, context: Option<usize>) -> Result<Facts> {
     if !path.is_dir() && path.extension().is_some_and(|s| s == "safetensors") {
         return Ok(bare(&SafeTensors::open(path)?, path));
     }
@@ -113,12 +121,17 @@ pub fn inspect(path: &Path) -> Result<Facts> {
     match load_encoder(&source) {
         Ok(encoder) => {
             facts.runs = true;
-            facts.numbers.complete(&encoder.stack.config);
+            let config = &encoder.stack.config;
+            facts.numbers.complete(config);
+            // An encoder keeps nothing from one text to the next.
+            facts.kv_cache = (!config.bidirectional).then(|| KvCache::of(config, context.unwrap_or(config.context)));
         }
         Err(_) if facts.tensors.is_empty() => facts.problem = Some("it has no weights".into()),
         Err(error) => facts.problem = Some(error.to_string()),
     }
-    facts.kv_cache = facts.numbers.kv_cache();
+    if !facts.runs {
+        facts.kv_cache = facts.numbers.kv_cache();
+    }
     facts.count(source.names().ok());
     Ok(facts)
 }

@@ -5,6 +5,7 @@ use porism_formats::hf::JsonFile;
 use serde::Serialize;
 
 use crate::config::ModelConfig;
+use crate::cpu::{CpuState, KvType};
 
 /// The model's numbers; `None` is what the file does not say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -31,6 +32,10 @@ pub struct Numbers {
     pub context: Option<u64>,
     /// Positions that windowed layers see.
     pub sliding_window: Option<u64>,
+    /// Layers with that window; none where the model cannot be run.
+    pub windowed_layers: Option<u64>,
+    /// Positions that information can come from through all layers, where all have a window: layers times window.
+    pub receptive_field: Option<u64>,
     /// The norms' epsilon.
     pub norm_eps: Option<f32>,
     /// RoPE's base.
@@ -62,6 +67,34 @@ pub struct KvCache {
     pub f16_bytes_full: Option<u64>,
     /// Bytes of a full context in f32.
     pub f32_bytes_full: Option<u64>,
+    /// Bytes a token with `--kv-type q8_0`; none where heads are no whole blocks.
+    pub q8_0_bytes_per_token: Option<u64>,
+    /// Bytes of a full context in q8_0.
+    pub q8_0_bytes_full: Option<u64>,
+    /// Bytes a token with `--kv-type q4_0`; none where heads are no whole blocks.
+    pub q4_0_bytes_per_token: Option<u64>,
+    /// Bytes of a full context in q4_0.
+    pub q4_0_bytes_full: Option<u64>,
+}
+
+impl KvCache {
+    /// The cache of a model that runs, at a context: layers with a window keep no more than that.
+    pub(super) fn of(config: &ModelConfig, context: usize) -> KvCache {
+        let token = |kind| CpuState::bytes_per_row(config, kind) as u64;
+        let full = |kind| CpuState::bytes_at(config, kind, context) as u64;
+        let if_it_fits = |kind: KvType, bytes: u64| kind.fits(config.head_dim).then_some(bytes);
+        KvCache {
+            f16_bytes_per_token: token(KvType::F16),
+            f32_bytes_per_token: token(KvType::F32),
+            context: Some(context as u64),
+            f16_bytes_full: Some(full(KvType::F16)),
+            f32_bytes_full: Some(full(KvType::F32)),
+            q8_0_bytes_per_token: if_it_fits(KvType::Q8_0, token(KvType::Q8_0)),
+            q8_0_bytes_full: if_it_fits(KvType::Q8_0, full(KvType::Q8_0)),
+            q4_0_bytes_per_token: if_it_fits(KvType::Q4_0, token(KvType::Q4_0)),
+            q4_0_bytes_full: if_it_fits(KvType::Q4_0, full(KvType::Q4_0)),
+        }
+    }
 }
 
 impl Numbers {
@@ -91,6 +124,8 @@ impl Numbers {
             vocabulary: table.or_else(|| number("vocab_size")).or_else(tokens),
             context: number("context_length"),
             sliding_window: number("attention.sliding_window").filter(|&n| n > 0),
+            windowed_layers: None,
+            receptive_field: None,
             norm_eps: float("attention.layer_norm_rms_epsilon").or_else(|| float("attention.layer_norm_epsilon")),
             rope_base: float("rope.freq_base"),
             rope_dim: number("rope.dimension_count"),
@@ -131,6 +166,8 @@ impl Numbers {
             vocabulary: number(&["vocab_size"]),
             context: number(&["max_position_embeddings", "n_positions"]),
             sliding_window: number(&["sliding_window"]),
+            windowed_layers: None,
+            receptive_field: None,
             norm_eps: float(&["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"]),
             rope_base: rope_base.or_else(|| float(&["rope_theta"])),
             rope_dim: None,
@@ -149,6 +186,16 @@ impl Numbers {
         self.rope_base = config.rope().map(|r| r.theta);
         self.rope_dim = config.rope().map(|r| r.rotary_dim as u64);
         self.tied_embeddings = Some(config.tied_embeddings);
+        self.rope_scaling = config.rope().map(|r| r.scaling.name().to_string()).filter(|name| name != "none");
+        let windows = || config.layer_specs.iter().filter_map(|l| l.window);
+        if let Some(window) = windows().max() {
+            self.sliding_window = Some(window as u64);
+            self.windowed_layers = Some(windows().count() as u64);
+            self.receptive_field = config.receptive_field().map(|n| n as u64);
+        } else {
+            // A file may name a window that no layer uses.
+            self.sliding_window = None;
+        }
     }
 
     pub(super) fn kv_cache(&self) -> Option<KvCache> {
@@ -166,6 +213,10 @@ impl Numbers {
             context: self.context,
             f16_bytes_full: full(f16),
             f32_bytes_full: full(f32),
+            q8_0_bytes_per_token: None,
+            q8_0_bytes_full: None,
+            q4_0_bytes_per_token: None,
+            q4_0_bytes_full: None,
         })
     }
 }
