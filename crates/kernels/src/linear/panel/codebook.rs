@@ -1,10 +1,9 @@
 //! Panels of the formats whose quants are places in a table of 16: IQ4_NL, IQ4_XS, MXFP4. The table stands in
 //! a register, and a byte shuffle looks 32 places up.
 
-use super::by_rows;
 #[cfg(target_arch = "x86_64")]
 use super::legacy::nibble_panel;
-use super::{Format, RowBlock};
+use super::{Format, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
 use super::{Panel, floats, halves};
 #[cfg(target_arch = "x86_64")]
@@ -39,7 +38,7 @@ impl Format for IQ4NL {
     const RUN: usize = 0;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<IQ4NL>(row, block, Self::ZERO)
+        unpack_row::<IQ4NL>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -62,7 +61,7 @@ impl Format for IQ4XS {
     const RUN: usize = 0;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<IQ4XS>(row, block, Self::ZERO)
+        unpack_row::<IQ4XS>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -90,7 +89,7 @@ impl Format for MXFP4 {
     const RUN: usize = 4;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<MXFP4>(row, block, Self::ZERO)
+        unpack_row::<MXFP4>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,7 @@
 
 use half::f16;
 
-use super::by_rows;
-use super::{Format, PANEL_COLS, RowBlock};
+use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
 use super::{Panel, bits, floats, halves, transpose_32};
 use crate::block::q2_k::Q2K;
@@ -84,7 +83,7 @@ impl Format for Q5K {
     const RUN: usize = 4;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<Q5K>(row, block, Self::ZERO)
+        unpack_row::<Q5K>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -112,7 +111,7 @@ impl Format for Q2K {
     const RUN: usize = 8;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<Q2K>(row, block, Self::ZERO)
+        unpack_row::<Q2K>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -153,7 +152,7 @@ impl Format for Q3K {
     const RUN: usize = 8;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<Q3K>(row, block, Self::ZERO)
+        unpack_row::<Q3K>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]

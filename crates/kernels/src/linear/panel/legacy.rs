@@ -2,8 +2,7 @@
 
 use half::f16;
 
-use super::by_rows;
-use super::{Format, PANEL_COLS, RowBlock};
+use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
 use super::{Panel, dwords, halves, transpose_16, transpose_32};
 use crate::block::q5_1::Q5_1;
@@ -178,7 +177,7 @@ impl Format for Q5_1 {
     const RUN: usize = 4;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<Q5_1>(row, block, Self::ZERO)
+        unpack_row::<Q5_1>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -6,8 +6,8 @@
 //! ([`Format::unpack_panel`]) handles 8 rows and leaves them transposed: dword `r` of vector `i` holds
 //! inputs `4i .. 4i + 3` of row `r`.
 
-mod by_rows;
 mod codebook;
+mod grid;
 mod k_quants;
 mod legacy;
 mod ternary;
@@ -24,6 +24,8 @@ pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q8_0};
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+
+use crate::block::group::Codec;
 
 /// Inputs in a panel.
 pub(crate) const PANEL_COLS: usize = 32;
@@ -66,6 +68,19 @@ pub(crate) trait Format {
     /// The processor has AVX2 and F16C, and each pointer starts a row of at least `32 * (block + 1)` weights.
     #[cfg(target_arch = "x86_64")]
     unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel;
+}
+
+/// [`Format::unpack_row`] of a format that has a codec.
+#[inline(always)]
+fn unpack_row<C: Codec>(row: &[u8], block: usize, zero: i32) -> RowBlock {
+    let groups = C::LEN / PANEL_COLS;
+    let at = C::BYTES * (block / groups);
+    let group = C::group(&row[at..at + C::BYTES], block % groups);
+    let mut quants = [0; PANEL_COLS];
+    for (quant, value) in quants.iter_mut().zip(group.values) {
+        *quant = (i32::from(value) + zero) as u8;
+    }
+    RowBlock { quants, scales: group.scales, mins: group.mins }
 }
 
 /// `$body` with `$format` standing for the [`Format`] of a block type.

@@ -1,7 +1,6 @@
 //! Panels of the ternary formats: TQ1_0, TQ2_0.
 
-use super::by_rows;
-use super::{Format, RowBlock};
+use super::{Format, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
 use super::{Panel, bits, dwords, halves, transpose_16, transpose_32};
 use crate::block::ternary::{TQ1_0, TQ2_0};
@@ -34,7 +33,7 @@ impl Format for TQ1_0 {
     const RUN: usize = 8;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<TQ1_0>(row, block, Self::ZERO)
+        unpack_row::<TQ1_0>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -70,7 +69,7 @@ impl Format for TQ2_0 {
     const RUN: usize = 8;
 
     fn unpack_row(row: &[u8], block: usize) -> RowBlock {
-        by_rows::unpack_row::<TQ2_0>(row, block, Self::ZERO)
+        unpack_row::<TQ2_0>(row, block, Self::ZERO)
     }
 
     #[cfg(target_arch = "x86_64")]
