@@ -1,13 +1,13 @@
-//! The character classes that pre-tokenizers are written in: letters, numbers, white space.
+//! The classes of characters that pre-tokenizers are written in.
 //!
-//! ASCII is a table. The rest is a sorted list of ranges built once from `regex-syntax`, the tables
-//! that the `regex` family of crates matches `\p{L}`, `\p{N}` and `\p{P}` with.
+//! ASCII is a table. The rest is a sorted list of ranges built once from `regex-syntax`, the tables that the
+//! `regex` family of crates matches `\p{L}`, `\p{N}` and so on with.
 
 use std::sync::OnceLock;
 
 use regex_syntax::hir::{Class as HirClass, HirKind};
 
-/// What a pre-tokenizer can ask about a character.
+/// What a pre-tokenizer can ask about most characters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Class {
     /// `\p{L}`
@@ -17,6 +17,29 @@ pub(crate) enum Class {
     /// `\s`, that is Unicode's White_Space
     Space,
     /// Neither of these.
+    Other,
+}
+
+/// The same with more distinctions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Category {
+    /// `\p{Lu}` and `\p{Lt}`
+    Upper,
+    /// `\p{Ll}`
+    Lower,
+    /// `\p{Lm}` and `\p{Lo}`: letters without case.
+    Uncased,
+    /// `\p{M}`
+    Mark,
+    /// `\p{N}`
+    Number,
+    /// `\p{P}`
+    Punctuation,
+    /// `\p{S}`
+    Symbol,
+    /// `\s`
+    Space,
+    /// None of these.
     Other,
 }
 
@@ -44,46 +67,72 @@ const ASCII: [Class; 128] = {
 pub(crate) fn class(c: char) -> Class {
     match ASCII.get(c as usize) {
         Some(&class) => class,
-        None => class_beyond_ascii(c),
+        None => class_of(category(c)),
     }
 }
 
-fn class_beyond_ascii(c: char) -> Class {
-    static RANGES: OnceLock<Vec<Range>> = OnceLock::new();
+fn class_of(category: Category) -> Class {
+    match category {
+        Category::Upper | Category::Lower | Category::Uncased => Class::Letter,
+        Category::Number => Class::Number,
+        Category::Space => Class::Space,
+        Category::Mark | Category::Punctuation | Category::Symbol | Category::Other => Class::Other,
+    }
+}
+
+/// The category of a character.
+pub(crate) fn category(c: char) -> Category {
+    static RANGES: OnceLock<Vec<(char, char, Category)>> = OnceLock::new();
     let ranges = RANGES.get_or_init(|| {
-        let mut ranges = ranges_of(r"\p{L}", Class::Letter);
-        ranges.extend(ranges_of(r"\p{N}", Class::Number));
-        ranges.sort_by_key(|r| r.first);
+        let patterns = [
+            (r"[\p{Lu}\p{Lt}]", Category::Upper),
+            (r"\p{Ll}", Category::Lower),
+            (r"[\p{Lm}\p{Lo}]", Category::Uncased),
+            (r"\p{M}", Category::Mark),
+            (r"\p{N}", Category::Number),
+            (r"\p{P}", Category::Punctuation),
+            (r"\p{S}", Category::Symbol),
+        ];
+        let ranges = patterns.iter().flat_map(|&(p, of)| ranges_of(p).into_iter().map(move |(a, b)| (a, b, of)));
+        let mut ranges: Vec<(char, char, Category)> = ranges.collect();
+        ranges.sort_by_key(|range| range.0);
         ranges
     });
-    if c.is_whitespace() { Class::Space } else { find(ranges, c).unwrap_or(Class::Other) }
+    if c.is_whitespace() {
+        return Category::Space;
+    }
+    let after = ranges.partition_point(|range| range.0 <= c);
+    match after.checked_sub(1).map(|at| ranges[at]) {
+        Some((_, last, category)) if c <= last => category,
+        _ => Category::Other,
+    }
 }
 
 /// `\p{P}`
 pub(crate) fn is_punctuation(c: char) -> bool {
-    static RANGES: OnceLock<Vec<Range>> = OnceLock::new();
-    find(RANGES.get_or_init(|| ranges_of(r"\p{P}", Class::Other)), c).is_some()
+    category(c) == Category::Punctuation
 }
 
-struct Range {
-    first: char,
-    last: char,
-    class: Class,
-}
+/// The characters of a class in brackets.
+pub(crate) struct Set(Vec<(char, char)>);
 
-fn find(ranges: &[Range], c: char) -> Option<Class> {
-    let after = ranges.partition_point(|r| r.first <= c);
-    let range = &ranges[after.checked_sub(1)?];
-    (c <= range.last).then_some(range.class)
+impl Set {
+    /// Of a constant pattern that is one class, or a run of one.
+    pub(crate) fn new(pattern: &str) -> Set {
+        Set(ranges_of(pattern))
+    }
+
+    pub(crate) fn contains(&self, c: char) -> bool {
+        let after = self.0.partition_point(|range| range.0 <= c);
+        after.checked_sub(1).is_some_and(|at| c <= self.0[at].1)
+    }
 }
 
 /// The ranges of a constant one-class pattern, in ascending order.
-fn ranges_of(pattern: &str, class: Class) -> Vec<Range> {
+fn ranges_of(pattern: &str) -> Vec<(char, char)> {
     let hir = regex_syntax::parse(pattern).expect("a constant pattern that parses");
     match hir.kind() {
-        HirKind::Class(HirClass::Unicode(set)) => {
-            set.ranges().iter().map(|r| Range { first: r.start(), last: r.end(), class }).collect()
-        }
+        HirKind::Class(HirClass::Unicode(set)) => set.ranges().iter().map(|r| (r.start(), r.end())).collect(),
         other => unreachable!("{pattern} is a class, not {other:?}"),
     }
 }
@@ -96,7 +145,7 @@ mod tests {
     fn the_ascii_table_agrees_with_the_ranges() {
         for code in 0..128u8 {
             let c = char::from(code);
-            assert_eq!(class(c), class_beyond_ascii(c), "{c:?}");
+            assert_eq!(class(c), class_of(category(c)), "{c:?}");
         }
     }
 
@@ -125,6 +174,20 @@ mod tests {
         ] {
             assert_eq!(class(c), want, "{c:?}");
         }
+        for (c, want) in [
+            ('Ж', Category::Upper),
+            ('ǅ', Category::Upper), // title case
+            ('ß', Category::Lower),
+            ('ʰ', Category::Uncased),
+            ('ก', Category::Uncased),
+            ('\u{301}', Category::Mark),
+            ('€', Category::Symbol),
+            ('…', Category::Punctuation),
+            ('\u{200b}', Category::Other),
+        ] {
+            assert_eq!(category(c), want, "{c:?}");
+        }
         assert!(is_punctuation('!') && is_punctuation('…') && !is_punctuation('$') && !is_punctuation('a'));
+        assert!(Set::new("[a-cx]").contains('b') && !Set::new("[a-cx]").contains('d'));
     }
 }

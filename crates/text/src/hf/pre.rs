@@ -5,24 +5,43 @@
 
 use serde_json::{Value, json};
 
-use crate::pre_tokenizer::{DEFAULT_PATTERNS, LLAMA3_PATTERN, QWEN2_PATTERN, Rule};
+use crate::pre_tokenizer::{Rule, patterns};
 
-const RULES: [Rule; 5] =
-    [Rule::Gpt2, Rule::DigitsGpt2, Rule::Cl100k { digits: 1 }, Rule::Cl100k { digits: 3 }, Rule::Default];
+const RULES: [Rule; 12] = [
+    Rule::Gpt2,
+    Rule::DigitsGpt2,
+    Rule::Cl100k { digits: 1 },
+    Rule::Cl100k { digits: 3 },
+    Rule::Qwen35,
+    Rule::Tekken,
+    Rule::Gpt4o,
+    Rule::Default,
+    Rule::Falcon,
+    Rule::DeepseekCoder,
+    Rule::DeepseekLlm,
+    Rule::Deepseek3,
+];
 
 /// The `pre_tokenizer` of a `tokenizer.json`.
 pub(crate) fn pre_tokenizer_json(rule: Rule) -> Value {
     let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
-    let mut steps = match rule {
+    let digits = json!({ "type": "Digits", "individual_digits": true });
+    let mut steps: Vec<Value> = match rule {
         Rule::Gpt2 => return byte_level(true),
         Rule::DigitsGpt2 => {
-            let digits = json!({ "type": "Digits", "individual_digits": true });
             return json!({ "type": "Sequence", "pretokenizers": [digits, byte_level(true)] });
         }
-        Rule::Cl100k { digits: 1 } => vec![split(QWEN2_PATTERN)],
-        Rule::Cl100k { .. } => vec![split(LLAMA3_PATTERN)],
-        Rule::Default => DEFAULT_PATTERNS.map(split).to_vec(),
+        Rule::Cl100k { digits: 1 } => vec![split(patterns::QWEN2)],
+        Rule::Cl100k { .. } => vec![split(patterns::LLAMA3)],
+        Rule::Qwen35 => vec![split(patterns::QWEN35)],
+        Rule::Tekken => vec![split(patterns::TEKKEN)],
+        Rule::Gpt4o => vec![split(patterns::GPT4O)],
+        Rule::Default => patterns::DEFAULT.map(split).to_vec(),
+        Rule::Falcon => patterns::FALCON.map(split).to_vec(),
+        Rule::DeepseekCoder => patterns::DEEPSEEK_CODER.map(split).into_iter().chain([digits]).collect(),
+        Rule::DeepseekLlm => patterns::DEEPSEEK_LLM.map(split).into_iter().chain([digits]).collect(),
+        Rule::Deepseek3 => patterns::DEEPSEEK3.map(split).to_vec(),
     };
     steps.push(byte_level(false));
     json!({ "type": "Sequence", "pretokenizers": steps })
@@ -66,14 +85,14 @@ fn steps(json: &Value, depth: usize) -> Option<Vec<Step<'_>>> {
             Some(vec![Step::ByteLevel { regex: is("use_regex", true, true) }])
         }
         "Split" => {
-            // Every character is in some match of our patterns, so that keeping the matches and removing
-            // what is between them come to the same.
+            let pattern = json.get("pattern")?.get("Regex")?.as_str()?;
+            // Where every character is in some match, keeping the matches and removing what is between them come
+            // to the same.
             let isolated = match json.get("behavior")?.as_str()? {
                 "Isolated" => is("invert", false, false),
-                "Removed" => is("invert", true, false),
+                "Removed" => is("invert", true, false) && pattern.ends_with(r"|\s+(?!\S)|\s+"),
                 _ => false,
             };
-            let pattern = json.get("pattern")?.get("Regex")?.as_str()?;
             isolated.then(|| vec![Step::Split(pattern)])
         }
         _ => None,
