@@ -18,7 +18,10 @@ pub(crate) fn pick(id: &HubId, listed: &[File]) -> Result<Vec<File>> {
     };
     for file in &picked {
         if is_split(&file.path) {
-            let why = format!("{} is one part of a split GGUF file, which is not read yet", file.path);
+            let why = format!(
+                "{} is one part of a split GGUF file, which is not fetched whole: fetch its parts by hand and name the first",
+                file.path
+            );
             return Err(none(id, &why, Vec::new()));
         }
         if !crate::cache::is_safe(&file.path) {
@@ -73,7 +76,9 @@ fn quant(id: &HubId, label: &str, listed: &[File]) -> Result<File> {
             Err(none(id, &why, names(listed, is_gguf)))
         }
         [first, ..] if is_split(&first.path) => {
-            let why = format!("{label} is a split GGUF file, which is not read yet");
+            let why = format!(
+                "{label} is a split GGUF file, which is not fetched whole: fetch its parts by hand and name the first"
+            );
             Err(none(id, &why, names(listed, |path| is_gguf(path) && !is_split(path))))
         }
         _ => {

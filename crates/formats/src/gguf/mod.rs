@@ -7,6 +7,7 @@
 mod array;
 mod cursor;
 mod read;
+mod split;
 mod value;
 mod write;
 
@@ -38,6 +39,8 @@ pub struct TensorInfo {
     rows: usize,
     cols: usize,
     bytes: usize,
+    /// Which file of a split model holds it.
+    part: usize,
 }
 
 impl TensorInfo {
@@ -80,6 +83,8 @@ impl TensorInfo {
 /// An open GGUF file.
 pub struct Gguf {
     storage: Arc<dyn Storage>,
+    /// The files of a split model behind the first.
+    others: Vec<Arc<dyn Storage>>,
     file: String,
     header: Header,
 }
@@ -88,15 +93,31 @@ impl Gguf {
     /// Maps a file and checks its whole header.
     ///
     /// The weights are views into the mapping: the file must not be changed or cut while it is open.
-    /// Replacing it by renaming another file over it is safe.
+    /// Replacing it by renaming another file over it is safe. Of a split model give the first part; the others are
+    /// found beside it.
     pub fn open(path: &Path) -> Result<Gguf> {
-        Gguf::from_bytes(mapping::map(path)?, &path.display().to_string())
+        let mut gguf = Gguf::from_bytes(mapping::map(path)?, &path.display().to_string())?;
+        split::complete(&mut gguf, path)?;
+        Ok(gguf)
+    }
+
+    /// Takes over the tensors of a further part.
+    fn join(&mut self, part: Gguf) -> Result<()> {
+        self.others.push(part.storage);
+        for mut tensor in part.header.tensors {
+            tensor.part = self.others.len();
+            if self.header.names.insert(tensor.name.clone(), self.header.tensors.len()).is_some() {
+                return Err(Error::invalid(&part.file, format!("the tensor `{}` occurs in two parts", tensor.name)));
+            }
+            self.header.tensors.push(tensor);
+        }
+        Ok(())
     }
 
     /// Reads a file that is in memory. `name` stands for it in messages.
     pub fn from_bytes(storage: Arc<dyn Storage>, name: &str) -> Result<Gguf> {
         let header = read::parse(storage.bytes()).map_err(|e| Error::invalid(name, e))?;
-        Ok(Gguf { storage, file: name.to_owned(), header })
+        Ok(Gguf { storage, others: Vec::new(), file: name.to_owned(), header })
     }
 
     /// The file's name, for messages.
@@ -114,9 +135,14 @@ impl Gguf {
         self.header.alignment
     }
 
-    /// The file's size in bytes.
+    /// The file's size in bytes; of a split model that of all parts.
     pub fn byte_len(&self) -> usize {
-        self.storage.bytes().len()
+        std::iter::once(&self.storage).chain(&self.others).map(|s| s.bytes().len()).sum()
+    }
+
+    /// In how many files the model lies.
+    pub fn parts(&self) -> usize {
+        1 + self.others.len()
     }
 
     /// All metadata, in the file's order.
@@ -157,7 +183,8 @@ impl Gguf {
         // The range was checked against the file's length when the header was read.
         let start = tensor.offset as usize;
         let range = start..start + tensor.bytes;
-        Weight::new(self.storage.clone(), range, tensor.block, tensor.rows, tensor.cols)
+        let storage = tensor.part.checked_sub(1).and_then(|i| self.others.get(i)).unwrap_or(&self.storage);
+        Weight::new(storage.clone(), range, tensor.block, tensor.rows, tensor.cols)
     }
 }
 

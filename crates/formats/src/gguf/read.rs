@@ -178,7 +178,7 @@ fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, String> {
         .row_bytes(cols)
         .and_then(|row| row.checked_mul(rows))
         .ok_or_else(|| problem(format!("its size in bytes overflows, with dimensions {dims:?}")))?;
-    Ok(TensorInfo { name, dims, block, offset, rows, cols, bytes })
+    Ok(TensorInfo { name, dims, block, offset, rows, cols, bytes, part: 0 })
 }
 
 /// Rows and columns of a tensor: the first dimension is the fastest, all others count rows.
