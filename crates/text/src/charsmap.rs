@@ -40,6 +40,32 @@ impl Replacements {
         Ok(Some(Replacements { units, texts, by_grapheme }))
     }
 
+    /// Whether every string leads through units that are there to replacements that are there.
+    ///
+    /// # Errors
+    /// One leads outside.
+    pub(crate) fn check(&self) -> Result<()> {
+        let outside = || Error::Vocabulary("precompiled_charsmap: it leads outside of itself".into());
+        let unit = |at: usize| self.units.get(at).copied().ok_or_else(outside);
+        let mut seen = vec![false; self.units.len()];
+        let mut open = vec![offset(unit(0)?)];
+        while let Some(at) = open.pop() {
+            for byte in 1..=255u8 {
+                let place = at ^ usize::from(byte);
+                let here = unit(place)?;
+                if here & (1 << 31 | 0xff) != u32::from(byte) || std::mem::replace(&mut seen[place], true) {
+                    continue;
+                }
+                let next = place ^ offset(here);
+                if here >> 8 & 1 == 1 && self.texts.get((unit(next)? & !(1 << 31)) as usize..).is_none() {
+                    return Err(outside());
+                }
+                open.push(next);
+            }
+        }
+        Ok(())
+    }
+
     /// The text with all replacements made.
     pub(crate) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut out = String::with_capacity(text.len());
@@ -139,6 +165,7 @@ mod tests {
         assert_eq!(map.apply("a ab aab é"), "xy  xy é");
         let map = Replacements::new(&charsmap(), true).unwrap().unwrap();
         assert_eq!(map.apply("a ab é"), "xy xyb é");
+        map.check().unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::charsmap::Replacements;
 use crate::hf::Library;
 use crate::pre_tokenizer::PreTokenizer;
 use crate::sentence_piece::{Missing, SentencePiece, Symbols};
-use crate::source::{Charsmap, SpacePrefix, VocabModel, VocabSource};
+use crate::source::{Charsmap, SpacePrefix, TokenType, VocabModel, VocabSource};
 use crate::unigram::{Lattice, Unigram};
 use crate::vocab::{SPACE, Vocab};
 use crate::word_piece::WordPiece;
@@ -35,9 +35,43 @@ pub(crate) struct Chars {
     pub(crate) prefix: SpacePrefix,
     /// Lines are merged one by one, and a run of newlines that is a token is that token (Gemma 4 in GGUF files).
     pub(crate) by_line: bool,
+    pub(crate) habits: Habits,
+}
+
+/// Two habits of BPE on characters that only `tokenizer.json` can ask for.
+#[derive(Clone, Copy)]
+pub(crate) struct Habits {
     /// A text that is a token is that token.
     pub(crate) ignore_merges: bool,
+    /// A run of unknown characters is one unknown token.
     pub(crate) fuse_unknown: bool,
+}
+
+impl Default for Habits {
+    /// SentencePiece's.
+    fn default() -> Habits {
+        Habits { ignore_merges: false, fuse_unknown: true }
+    }
+}
+
+impl Habits {
+    /// Whether a SentencePiece model gives the same ids.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_convertible(self, source: &VocabSource<'_>) -> Result<()> {
+        let covers_all = source.types.iter().filter(|t| **t == TokenType::Byte).count() == 256;
+        let found = match (self.ignore_merges, self.fuse_unknown || covers_all) {
+            (true, _) => "ignore_merges",
+            (_, false) => "fuse_unk false",
+            _ => return Ok(()),
+        };
+        Err(Error::Unsupported {
+            what: "BPE option",
+            found: found.into(),
+            supported: "none of these in a SentencePiece model".into(),
+        })
+    }
 }
 
 pub(crate) struct UnigramEngine {
@@ -76,8 +110,7 @@ impl Engine {
                     missing: Missing::new(vocab, unknown),
                     prefix: source.space_prefix,
                     by_line: source.pre == BY_LINE,
-                    ignore_merges: false,
-                    fuse_unknown: true,
+                    habits: Habits::default(),
                 };
                 (Engine::Chars(Box::new(chars)), source.pre == BY_LINE)
             }
@@ -173,13 +206,8 @@ impl Engine {
 }
 
 impl Chars {
-    /// Whether every character has a token or bytes.
-    pub(crate) fn covers_all(&self) -> bool {
-        self.missing.covers_all()
-    }
-
     fn encode(&self, text: &str, vocab: &Vocab, scratch: &mut Scratch, ids: &mut Vec<u32>) {
-        if self.ignore_merges
+        if self.habits.ignore_merges
             && let Some(id) = vocab.find_piece(text)
         {
             ids.push(id);
@@ -188,12 +216,12 @@ impl Chars {
         let mut rest = text;
         while !rest.is_empty() {
             let line = if self.by_line { rest.find('\n').unwrap_or(rest.len()) } else { rest.len() };
-            self.bpe.encode_chars(&rest[..line], vocab, &self.missing, self.fuse_unknown, scratch, ids);
+            self.bpe.encode_chars(&rest[..line], vocab, &self.missing, self.habits.fuse_unknown, scratch, ids);
             rest = &rest[line..];
             let (newlines, after) = rest.split_at(rest.bytes().take_while(|&b| b == b'\n').count());
             match vocab.find_piece(newlines) {
                 Some(id) if !newlines.is_empty() => ids.push(id),
-                _ => self.bpe.encode_chars(newlines, vocab, &self.missing, self.fuse_unknown, scratch, ids),
+                _ => self.bpe.encode_chars(newlines, vocab, &self.missing, self.habits.fuse_unknown, scratch, ids),
             }
             rest = after;
         }
@@ -233,7 +261,8 @@ fn mark_collapsed(text: &str, engine: &UnigramEngine, first: bool, out: &mut Str
     let all = engine.charsmap.by_grapheme;
     let words = text.split(|c: char| c == ' ' || all && c.is_whitespace()).filter(|word| !word.is_empty());
     for (number, word) in words.enumerate() {
-        if number > 0 || wants_space(word, engine.prefix, first) {
+        let spaced = if all { !word.starts_with(SPACE) } else { number > 0 };
+        if spaced || wants_space(word, engine.prefix, first) {
             out.push(SPACE);
         }
         out.push_str(word);

@@ -48,11 +48,6 @@ impl Missing {
         Missing { bytes: vocab.byte_tokens(), unknown }
     }
 
-    /// Whether every byte has a token.
-    pub(crate) fn covers_all(&self) -> bool {
-        self.bytes.iter().all(Option::is_some)
-    }
-
     /// Appends what stands for a character; `joined` says that the one before was unknown too.
     pub(crate) fn push(&self, text: &str, joined: &mut bool, out: &mut Vec<u32>) {
         let bytes = text.bytes().map(|b| self.bytes[usize::from(b)]);

@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 
-use crate::engine::{BY_LINE, Buffers, Chars, Engine};
+use crate::engine::{BY_LINE, Buffers, Engine, Habits};
 use crate::hf::Library;
 use crate::source::{Charsmap, NamedTemplate, SpecialIds, Strip, TokenType, VocabModel, VocabSource};
 use crate::special::{Literals, Piece};
@@ -292,7 +292,7 @@ impl Tokenizer {
                 if chars.by_line {
                     source.pre = Cow::Borrowed(BY_LINE);
                 } else {
-                    self.check_convertible(chars)?;
+                    chars.habits.check_convertible(&source)?;
                     conversion::to_scores(&mut source, &self.vocab)?;
                 }
             }
@@ -313,18 +313,12 @@ impl Tokenizer {
         Ok(source)
     }
 
-    /// SentencePiece has neither of these two habits of `tokenizer.json`.
-    fn check_convertible(&self, chars: &Chars) -> Result<()> {
-        let found = match (chars.ignore_merges, chars.fuse_unknown || chars.covers_all()) {
-            (true, _) => "ignore_merges",
-            (_, false) => "fuse_unk false",
-            _ => return Ok(()),
-        };
-        Err(Error::Unsupported {
-            what: "BPE option",
-            found: found.into(),
-            supported: "none of these in a SentencePiece model".into(),
-        })
+    /// The same with habits of `tokenizer.json`.
+    pub(crate) fn with_habits(mut self, habits: Habits) -> Tokenizer {
+        if let Engine::Chars(chars) = &mut self.engine {
+            chars.habits = habits;
+        }
+        self
     }
 }
 

@@ -179,10 +179,17 @@ fn bad_files_are_refused_in_words() {
     let table: &[BadFile] = &[
         ("missing field `vocab`", |f| f["model"] = json!({ "type": "BPE", "merges": [] })),
         ("missing field `model`", |f| *f = json!({})),
-        ("\"WordPiece\" is not supported", |f| f["model"]["type"] = "WordPiece".into()),
-        ("\"Unigram\" is not supported", |f| f["model"] = json!({ "type": "Unigram", "vocab": [["a", 0.5]] })),
-        ("BPE on characters", |f| f["decoder"] = json!({ "type": "Metaspace" })),
-        ("BPE on characters", |f| f["model"]["byte_fallback"] = true.into()),
+        ("\"WordLevel\" is not supported", |f| f["model"]["type"] = "WordLevel".into()),
+        ("missing field `vocab`", |f| f["model"] = json!({ "type": "Unigram" })),
+        ("invalid type", |f| f["model"] = json!({ "type": "Unigram", "vocab": [["a", "b"]] })),
+        ("missing field `vocab`", |f| f["model"] = json!({ "type": "WordPiece" })),
+        ("byte_fallback of a model on bytes", |f| f["model"]["byte_fallback"] = true.into()),
+        ("precompiled_charsmap: it leads outside of itself", |f| {
+            f["model"] = json!({ "type": "Unigram", "unk_id": 0, "vocab": [["a", 0.5]] });
+            f["added_tokens"] = json!([]);
+            // A trie of one unit, and a pre-tokenizer that only the library knows.
+            f["normalizer"] = json!({ "type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAAA" });
+        }),
         ("single_word", |f| f["added_tokens"][0]["single_word"] = true.into()),
         ("merge 0 (`Q` `Q`): there is no token `QQ`", |f| f["model"]["merges"] = json!(["Q Q"])),
         ("merge 0 (`QQ` `Q`)", |f| f["model"]["merges"] = json!([["QQ", "Q"]])),

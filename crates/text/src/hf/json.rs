@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::pre_tokenizer::shorten;
 
-/// `tokenizer.json`, as far as it is read here.
+/// `tokenizer.json`, as far as it is read here, with one kind of model.
 #[derive(Deserialize)]
-pub(super) struct TokenizerJson<'a> {
-    #[serde(borrow)]
-    pub(super) model: Model<'a>,
+#[serde(bound(deserialize = "M: Deserialize<'de>"))]
+pub(super) struct TokenizerJson<'a, M> {
+    pub(super) model: M,
     #[serde(borrow, default)]
     pub(super) added_tokens: Vec<AddedToken<'a>>,
     #[serde(default)]
@@ -26,8 +26,9 @@ pub(super) struct TokenizerJson<'a> {
     pub(super) decoder: Value,
 }
 
+/// A `BPE` model.
 #[derive(Deserialize)]
-pub(super) struct Model<'a> {
+pub(super) struct Bpe<'a> {
     #[serde(borrow)]
     pub(super) vocab: Vocab<'a>,
     #[serde(borrow)]
@@ -41,10 +42,40 @@ pub(super) struct Model<'a> {
     #[serde(default)]
     pub(super) dropout: Option<f32>,
     #[serde(default)]
+    pub(super) fuse_unk: bool,
+    #[serde(default)]
     pub(super) byte_fallback: bool,
     #[serde(default)]
     pub(super) ignore_merges: bool,
 }
+
+/// A `WordPiece` model.
+#[derive(Deserialize)]
+pub(super) struct WordPiece<'a> {
+    #[serde(borrow)]
+    pub(super) vocab: Vocab<'a>,
+    #[serde(default)]
+    pub(super) unk_token: Option<String>,
+    #[serde(default)]
+    pub(super) continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    pub(super) max_input_chars_per_word: Option<u64>,
+}
+
+/// A `Unigram` model.
+#[derive(Deserialize)]
+pub(super) struct Unigram<'a> {
+    #[serde(borrow)]
+    pub(super) vocab: Vec<Scored<'a>>,
+    #[serde(default)]
+    pub(super) unk_id: Option<u32>,
+    #[serde(default)]
+    pub(super) byte_fallback: bool,
+}
+
+/// A token and its score.
+#[derive(Deserialize)]
+pub(super) struct Scored<'a>(#[serde(borrow)] pub(super) Cow<'a, str>, pub(super) f64);
 
 #[derive(Deserialize)]
 pub(super) struct AddedToken<'a> {
@@ -71,6 +102,9 @@ pub(super) struct Kind {
 pub(super) struct ModelKind {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+    /// Only WordPiece has it; files of before 2020 do not name the kind.
+    #[serde(default)]
+    pub(super) max_input_chars_per_word: Option<u64>,
 }
 
 /// The `vocab` object, in the file's order; a `HashMap` would cost its weight twice and hide duplicates.

@@ -2,7 +2,9 @@
 
 mod json;
 mod library;
+mod models;
 mod pre;
+mod proto;
 mod read;
 mod settings;
 mod write;

@@ -1,5 +1,5 @@
-//! A Hugging Face folder's tokenizer, read: `tokenizer.json`, `tokenizer_config.json`,
-//! `generation_config.json`, `config.json` and `chat_template.jinja`.
+//! A Hugging Face folder's tokenizer, read: `tokenizer.json` (or, where there is none, SentencePiece's own
+//! `tokenizer.model`), `tokenizer_config.json`, `generation_config.json`, `config.json` and `chat_template.jinja`.
 //!
 //! Where the files disagree: a template in `post_processor` decides over `add_bos_token`; the tokens named
 //! in `tokenizer_config.json` decide over the ids in `generation_config.json` and those over `config.json`;
@@ -10,13 +10,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::json::{AddedToken, Kind, Merge, TokenizerJson};
+use super::json::{AddedToken, Kind};
 use super::library::Library;
-use super::pre::{has_byte_level, rule_of};
+use super::models;
 use super::settings::Settings;
-use crate::pre_tokenizer::{PreTokenizer, shorten};
-use crate::source::{MAX_TOKENS, Strip, TokenType, VocabSource};
-use crate::{Error, Result, Tokenizer};
+use crate::engine::Habits;
+use crate::pre_tokenizer::shorten;
+use crate::source::{MAX_TOKENS, Strip, TokenType, VocabModel, VocabSource};
+use crate::vocab::Vocab;
+use crate::{Error, Result, Tokenizer, conversion};
 
 /// No file of a tokenizer may be larger; the largest in use have about 35 MB.
 const MAX_FILE: u64 = 256 << 20;
@@ -24,8 +26,10 @@ const MAX_FILE: u64 = 256 << 20;
 /// The texts of a Hugging Face folder's files that have to do with its tokenizer.
 #[derive(Clone, Debug, Default)]
 pub struct HfFiles {
-    /// `tokenizer.json`
+    /// `tokenizer.json`; empty if there is only `tokenizer.model`.
     pub tokenizer: String,
+    /// `tokenizer.model`, where there is no `tokenizer.json`.
+    pub sentence_piece: Option<Vec<u8>>,
     /// `tokenizer_config.json`
     pub tokenizer_config: Option<String>,
     /// `generation_config.json`
@@ -40,14 +44,21 @@ impl HfFiles {
     /// Reads them from a folder.
     ///
     /// # Errors
-    /// There is no `tokenizer.json`, or a file cannot be read, is not UTF-8, or has more than 256 MiB.
+    /// There is neither `tokenizer.json` nor `tokenizer.model`, or a file cannot be read, is not UTF-8, or has more than 256 MiB.
     pub fn read(folder: &Path) -> Result<HfFiles> {
         let read = |name: &str| read_text(&folder.join(name));
-        let Some(tokenizer) = read("tokenizer.json")? else {
-            return Err(Error::Missing(format!("{} has no tokenizer.json", folder.display())));
+        let tokenizer = read("tokenizer.json")?;
+        let sentence_piece = match &tokenizer {
+            Some(_) => None,
+            None => read_bytes(&folder.join("tokenizer.model"))?,
         };
+        if tokenizer.is_none() && sentence_piece.is_none() {
+            let folder = folder.display();
+            return Err(Error::Missing(format!("{folder} has no tokenizer.json and no tokenizer.model")));
+        }
         Ok(HfFiles {
-            tokenizer,
+            tokenizer: tokenizer.unwrap_or_default(),
+            sentence_piece,
             tokenizer_config: read("tokenizer_config.json")?,
             generation_config: read("generation_config.json")?,
             config: read("config.json")?,
@@ -57,6 +68,13 @@ impl HfFiles {
 }
 
 fn read_text(path: &Path) -> Result<Option<String>> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    let invalid = |_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8");
+    let text = String::from_utf8(bytes).map_err(invalid);
+    text.map(Some).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -67,15 +85,15 @@ fn read_text(path: &Path) -> Result<Option<String>> {
         }
         Ok(_) => {}
     }
-    std::fs::read_to_string(path).map(Some).map_err(io)
+    std::fs::read(path).map(Some).map_err(io)
 }
 
 impl Tokenizer {
     /// The tokenizer of a Hugging Face folder.
     ///
     /// # Errors
-    /// A file is missing or does not parse, the tokenizer is of another kind than byte-level BPE, or its
-    /// parts contradict each other.
+    /// A file is missing or does not parse, the tokenizer is of an unknown kind, or its parts contradict each
+    /// other.
     pub fn from_hf(folder: &Path) -> Result<Tokenizer> {
         Tokenizer::from_hf_files(&HfFiles::read(folder)?)
     }
@@ -85,10 +103,13 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Tokenizer::from_hf`].
     pub fn from_hf_files(files: &HfFiles) -> Result<Tokenizer> {
-        let (source, unknown) = parse(files)?;
+        let Read { source, habits, unknown } = parse(files)?;
         match unknown {
-            None => Tokenizer::from_source(&source),
-            Some(unknown) => Tokenizer::with_library(&source, Library::new(&files.tokenizer, true, unknown)?),
+            None => Ok(Tokenizer::from_source(&source)?.with_habits(habits)),
+            Some(unknown) => {
+                let library = Library::new(&files.tokenizer, source.model == VocabModel::ByteBpe, unknown)?;
+                Tokenizer::with_library(&source, library)
+            }
         }
     }
 }
@@ -99,89 +120,55 @@ impl<'a> VocabSource<'a> {
     /// # Errors
     /// As for [`Tokenizer::from_hf`]; and the pre-tokenizer or normalizer is none that has a name.
     pub fn from_hf_files(files: &'a HfFiles) -> Result<VocabSource<'a>> {
-        match parse(files)? {
-            (source, None) => Ok(source),
-            (_, Some((what, found, supported))) => Err(Error::Unsupported { what, found, supported }),
+        let Read { mut source, habits, unknown } = parse(files)?;
+        if let Some((what, found, supported)) = unknown {
+            return Err(Error::Unsupported { what, found, supported });
         }
+        if source.model == VocabModel::CharBpe {
+            habits.check_convertible(&source)?;
+            let vocab = Vocab::new(&source)?;
+            conversion::to_scores(&mut source, &vocab)?;
+        }
+        Ok(source)
     }
 }
 
-type Unknown = (&'static str, String, String);
+/// A setting, its value, and what is known.
+pub(super) type Unknown = (&'static str, String, String);
 
-/// Reads everything, and says what our own engine cannot do about it, if anything.
-fn parse(files: &HfFiles) -> Result<(VocabSource<'_>, Option<Unknown>)> {
+/// What the files say.
+pub(super) struct Read<'a> {
+    pub(super) source: VocabSource<'a>,
+    pub(super) habits: Habits,
+    /// What our own engines cannot do about it, if anything.
+    pub(super) unknown: Option<Unknown>,
+}
+
+fn parse(files: &HfFiles) -> Result<Read<'_>> {
+    let settings = Settings::parse(files)?;
+    if let Some(bytes) = files.sentence_piece.as_deref().filter(|_| files.tokenizer.is_empty()) {
+        let source = super::proto::read(bytes, &settings)?;
+        return Ok(Read { source, habits: Habits::default(), unknown: None });
+    }
     let document = &files.tokenizer;
     let json = |e: serde_json::Error| Error::json("tokenizer.json", &e);
-    let kind = serde_json::from_str::<Kind>(document).map_err(json)?.model.kind;
-    let unsupported = |what, found: &str, supported: &str| {
-        Err(Error::Unsupported { what, found: shorten(found), supported: supported.into() })
+    let model = serde_json::from_str::<Kind>(document).map_err(json)?.model;
+    let read = match (model.kind.as_deref(), model.max_input_chars_per_word) {
+        (Some("WordPiece"), _) | (None, Some(_)) => {
+            models::word_piece(serde_json::from_str(document).map_err(json)?, &settings)?
+        }
+        (Some("BPE") | None, _) => models::bpe(serde_json::from_str(document).map_err(json)?, &settings)?,
+        (Some("Unigram"), _) => models::unigram(serde_json::from_str(document).map_err(json)?, &settings)?,
+        (Some(other), _) => {
+            return Err(Error::Unsupported {
+                what: "tokenizer model",
+                found: shorten(other),
+                supported: "BPE, Unigram, WordPiece".into(),
+            });
+        }
     };
-    // Files of before 2020 do not name the kind.
-    match kind.as_deref() {
-        Some("BPE") | None => {}
-        Some(other) => return unsupported("tokenizer model", other, "BPE on bytes"),
-    }
-    let read: TokenizerJson<'_> = serde_json::from_str(document).map_err(json)?;
-    if read.model.byte_fallback || !(has_byte_level(&read.decoder) && has_byte_level(&read.pre_tokenizer)) {
-        return unsupported("tokenizer model", "BPE on characters", "BPE on bytes");
-    }
-    if let Some(token) = read.added_tokens.iter().find(|t| t.single_word) {
-        return unsupported("added token with single_word", &token.content, "single_word false");
-    }
-    let pre = rule_of(&read.pre_tokenizer);
-    let unknown = unknown(&read, pre.is_some());
-    let pre = pre.and_then(|rule| PreTokenizer::with(rule, read.model.ignore_merges));
-    let unknown = unknown.or_else(|| {
-        pre.is_none().then(|| {
-            let found = format!("{} with ignore_merges {}", short(&read.pre_tokenizer), read.model.ignore_merges);
-            ("pre_tokenizer", found, known_rules())
-        })
-    });
-
-    let mut source = VocabSource {
-        pre: pre.map_or("", |p| p.name).into(),
-        nfc: read.normalizer.get("type").and_then(Value::as_str) == Some("NFC"),
-        ..VocabSource::default()
-    };
-    fill_tokens(&mut source, read.model.vocab.0, &read.added_tokens)?;
-    source.merges = read.model.merges.into_iter().map(|Merge(left, right)| (left, right)).collect();
-    let settings = Settings::parse(files)?;
-    settings.apply(&mut source, &read.post_processor)?;
-    source.check()?;
-    Ok((source, unknown))
-}
-
-/// What in a byte-level BPE our own engine does not do.
-fn unknown(read: &TokenizerJson<'_>, pre_known: bool) -> Option<Unknown> {
-    let model = &read.model;
-    let set = |s: &Option<String>| s.as_ref().is_some_and(|s| !s.is_empty());
-    if !pre_known {
-        return Some(("pre_tokenizer", short(&read.pre_tokenizer), known_rules()));
-    }
-    match read.normalizer.get("type").and_then(Value::as_str) {
-        None | Some("NFC") => {}
-        Some("Sequence") if read.normalizer["normalizers"].as_array().is_some_and(Vec::is_empty) => {}
-        Some(_) => return Some(("normalizer", short(&read.normalizer), "none, NFC".into())),
-    }
-    if set(&model.continuing_subword_prefix) || set(&model.end_of_word_suffix) {
-        return Some(("BPE option", "continuing_subword_prefix or end_of_word_suffix".into(), "neither".into()));
-    }
-    if model.dropout.is_some_and(|d| d != 0.0) {
-        return Some(("BPE option", "dropout".into(), "no dropout".into()));
-    }
-    // An unknown token only matters where a byte lacks one.
-    let lacks_a_byte = || {
-        let tokens: std::collections::HashSet<&str> = model.vocab.0.iter().map(|(t, _)| &**t).collect();
-        (0..=255).any(|b| !tokens.contains(&*crate::byte_level::to_char(b).encode_utf8(&mut [0; 4])))
-    };
-    if set(&model.unk_token) && lacks_a_byte() {
-        return Some(("BPE option", "unk_token".into(), "a token for every byte, or no unk_token".into()));
-    }
-    None
-}
-
-fn known_rules() -> String {
-    "those of gpt-2, smollm, qwen2, llama-bpe and dbrx".into()
+    read.source.check()?;
+    Ok(read)
 }
 
 /// A JSON value as text that fits a message.
@@ -194,7 +181,7 @@ pub(super) fn short(value: &Value) -> String {
 }
 
 /// Orders the tokens by id, adds the added ones, and fills gaps.
-fn fill_tokens<'a>(
+pub(super) fn fill_tokens<'a>(
     source: &mut VocabSource<'a>,
     vocab: Vec<(Cow<'a, str>, u32)>,
     added: &[AddedToken<'a>],

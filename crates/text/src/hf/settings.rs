@@ -32,6 +32,27 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// `added_tokens_decoder` of `tokenizer_config.json`: id, text, and whether it is special. Entries of another
+    /// shape are left out.
+    pub(super) fn added_tokens(&self) -> Vec<(u32, &str, bool)> {
+        let entries = self.tokenizer.get("added_tokens_decoder").and_then(Value::as_object);
+        let mut added: Vec<(u32, &str, bool)> = entries
+            .into_iter()
+            .flatten()
+            .filter_map(|(id, entry)| {
+                let special = entry.get("special").and_then(Value::as_bool).unwrap_or(false);
+                Some((id.parse().ok()?, entry.get("content")?.as_str()?, special))
+            })
+            .collect();
+        added.sort_unstable_by_key(|entry| entry.0);
+        added
+    }
+
+    /// The class that transformers would take.
+    pub(super) fn class(&self) -> &str {
+        self.tokenizer.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default()
+    }
+
     pub(super) fn apply(&self, source: &mut VocabSource<'a>, post_processor: &Value) -> Result<()> {
         let index: HashMap<&str, u32> = source.tokens.iter().map(|t| &**t).zip(0..).collect();
         let named = |key: &str| self.named_token(key, &index);
@@ -44,7 +65,7 @@ impl<'a> Settings<'a> {
             (&mut special.pad, "pad_token"),
             (&mut special.mask, "mask_token"),
         ] {
-            *id = named(key)?;
+            *id = named(key)?.or(*id);
         }
         for file in [&self.generation, &self.config] {
             let size = source.tokens.len();
@@ -159,7 +180,10 @@ fn template_processing(post: &Value) -> Result<Option<(Option<String>, Option<St
     let unsupported = |found: String| Error::Unsupported {
         what: "post_processor",
         found,
-        supported: "none, ByteLevel, and a TemplateProcessing of at most one token before and after".into(),
+        supported:
+            "none, ByteLevel, BertProcessing, RobertaProcessing, and a TemplateProcessing of at most one token before \
+                    and after"
+                .into(),
     };
     let list = match post.get("processors").and_then(Value::as_array) {
         Some(list) => list.as_slice(),
@@ -170,6 +194,13 @@ fn template_processing(post: &Value) -> Result<Option<(Option<String>, Option<St
     for processor in list {
         match processor.get("type").and_then(Value::as_str) {
             Some("ByteLevel") => {}
+            Some("BertProcessing" | "RobertaProcessing") if found.is_none() => {
+                let text = |key: &str| processor.get(key)?.get(0)?.as_str().map(str::to_owned);
+                let (Some(first), Some(last)) = (text("cls"), text("sep")) else {
+                    return Err(unsupported(short(processor)));
+                };
+                found = Some((Some(first), Some(last)));
+            }
             Some("TemplateProcessing") if found.is_none() => {
                 let single = processor.get("single").and_then(Value::as_array);
                 let special = |piece: &Value| piece.get("SpecialToken").is_some();
