@@ -33,6 +33,12 @@ pub enum KvArg {
     F32,
     /// Rounded to half precision: half the memory
     F16,
+    /// Rounded to 8 bits in blocks of 32: a quarter
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Rounded to 4 bits in blocks of 32: an eighth, and answers suffer
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 impl From<KvArg> for KvType {
@@ -40,6 +46,8 @@ impl From<KvArg> for KvType {
         match arg {
             KvArg::F32 => KvType::F32,
             KvArg::F16 => KvType::F16,
+            KvArg::Q8_0 => KvType::Q8_0,
+            KvArg::Q4_0 => KvType::Q4_0,
         }
     }
 }

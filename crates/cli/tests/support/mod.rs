@@ -39,6 +39,8 @@ pub(crate) struct Tiny {
     pub(crate) architecture: &'static str,
     pub(crate) template: &'static str,
     pub(crate) tokenizer: bool,
+    /// The pre-tokenizer's name.
+    pub(crate) pre: &'static str,
     /// Tensors to leave out.
     pub(crate) without: &'static [&'static str],
     /// Rows of the feed-forward projections, which should be 64.
@@ -52,6 +54,7 @@ impl Default for Tiny {
             architecture: "llama",
             template: "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:",
             tokenizer: true,
+            pre: "gpt-2",
             without: &[],
             ffn_rows: 64,
             context: 128,
@@ -99,7 +102,7 @@ impl Tiny {
             tokens.push("<|end|>".into());
             types.push(3);
             header.set("tokenizer.ggml.model", "gpt2");
-            header.set("tokenizer.ggml.pre", "gpt-2");
+            header.set("tokenizer.ggml.pre", self.pre);
             header.set("tokenizer.ggml.tokens", Array::strings(&tokens));
             header.set("tokenizer.ggml.token_type", types.as_slice());
             header.set("tokenizer.ggml.merges", Array::strings(&[] as &[&str]));
