@@ -133,6 +133,12 @@ impl<'a> Facts<'a> {
     /// a decoder with RMSNorm before the branches, a gated network, one rotary embedding, no windows. An
     /// architecture changes what it does otherwise.
     pub fn base(&self) -> Result<ModelConfig> {
+        let ffn = self.need("feed_forward_length", "intermediate_size")?;
+        self.base_of(ffn)
+    }
+
+    /// [`Facts::base`] with a width of the feed-forward network that was found otherwise.
+    pub fn base_of(&self, ffn: usize) -> Result<ModelConfig> {
         let layers = self.need("block_count", "num_hidden_layers")?;
         let heads = self.need("attention.head_count", "num_attention_heads")?;
         let width = self.need("embedding_length", "hidden_size")?;
@@ -159,7 +165,7 @@ impl<'a> Facts<'a> {
             heads,
             kv_heads: self.usize("attention.head_count_kv", "num_key_value_heads")?.unwrap_or(heads),
             head_dim,
-            ffn: self.need("feed_forward_length", "intermediate_size")?,
+            ffn,
             vocab: self.vocab()?,
             context: self.need("context_length", "max_position_embeddings")?,
             norm,

@@ -17,38 +17,39 @@ use porism_models::{
 use porism_ops::OpContext;
 use tiny_model::TinyModel;
 
-/// Fixture and architecture, in the order of the README's table.
-const MODELS: &[(&str, &str)] = &[
-    ("llama", "llama"),
-    ("llama_tied_llama3", "llama, RoPE scaling llama3"),
-    ("llama_linear", "llama, RoPE scaling linear"),
-    ("llama_dynamic", "llama, RoPE scaling dynamic NTK"),
-    ("mistral", "mistral"),
-    ("smollm3", "smollm3"),
-    ("qwen2", "qwen2"),
-    ("qwen2_sliding", "qwen2, windows from a layer on"),
-    ("qwen2_yarn", "qwen2, RoPE scaling yarn"),
-    ("qwen3", "qwen3"),
-    ("gemma2", "gemma2"),
-    ("gemma3_text", "gemma3"),
-    ("phi3", "phi3"),
-    ("phi3_longrope_short", "phi3, longrope within"),
-    ("phi3_longrope_long", "phi3, longrope beyond"),
-    ("mixtral", "mixtral"),
-    ("qwen2_moe", "qwen2moe"),
-    ("qwen3_moe", "qwen3moe"),
-    ("qwen3_moe_dense_layer", "qwen3moe, a dense layer"),
-    ("olmoe", "olmoe"),
-    ("gpt2", "gpt2"),
-    ("stablelm", "stablelm"),
-    ("stablelm_qkv_bias", "stablelm, biases"),
-    ("starcoder2", "starcoder2"),
-    ("bert", "bert"),
-    ("roberta", "roberta"),
-    ("xlm_roberta", "xlm-roberta"),
-    ("nomic_bert", "nomic-bert"),
-    ("mpnet", "mpnet"),
-    ("gemma3_bidirectional", "gemma3, bidirectional (EmbeddingGemma)"),
+/// A fixture, the models that it stands for, and what GGUF files call them (where a GGUF file can say all of it): the
+/// rows of the README's table.
+const MODELS: &[(&str, &str, &str)] = &[
+    ("llama", "LLaMA, SmolLM2, TinyLlama", "llama"),
+    ("llama_tied_llama3", "the same, RoPE scaling llama3", "llama"),
+    ("llama_linear", "the same, RoPE scaling linear", "llama"),
+    ("llama_dynamic", "the same, RoPE scaling dynamic", ""),
+    ("mistral", "Mistral, windows", ""),
+    ("smollm3", "SmolLM3", "smollm3"),
+    ("qwen2", "Qwen 2, Qwen 2.5", "qwen2"),
+    ("qwen2_sliding", "the same, windows from a layer on", ""),
+    ("qwen2_yarn", "the same, RoPE scaling yarn", "qwen2"),
+    ("qwen3", "Qwen 3", "qwen3"),
+    ("gemma2", "Gemma 2", "gemma2"),
+    ("gemma3_text", "Gemma 3", "gemma3"),
+    ("phi3", "Phi-3, Phi-4", "phi3"),
+    ("phi3_longrope_short", "the same, longrope within its context", "phi3"),
+    ("phi3_longrope_long", "the same, longrope beyond", "phi3"),
+    ("mixtral", "Mixtral", "llama"),
+    ("qwen2_moe", "Qwen 2 MoE, shared expert", "qwen2moe"),
+    ("qwen3_moe", "Qwen 3 MoE", "qwen3moe"),
+    ("qwen3_moe_dense_layer", "the same with a dense layer", ""),
+    ("olmoe", "OLMoE", "olmoe"),
+    ("gpt2", "GPT-2", "gpt2"),
+    ("stablelm", "StableLM", "stablelm"),
+    ("stablelm_qkv_bias", "the same with biases", "stablelm"),
+    ("starcoder2", "StarCoder 2", "starcoder2"),
+    ("bert", "BERT", "bert"),
+    ("roberta", "RoBERTa", "bert"),
+    ("xlm_roberta", "XLM-RoBERTa", "bert"),
+    ("nomic_bert", "Nomic BERT", "nomic-bert"),
+    ("mpnet", "MPNet", ""),
+    ("gemma3_bidirectional", "EmbeddingGemma", "gemma-embedding"),
 ];
 
 /// The wanted rows of a model through an executor.
@@ -82,8 +83,14 @@ fn both_executors_give_what_transformers_gives() {
     let folder = tempfile::tempdir().expect("a folder");
     let pool = Arc::new(Pool::new(2));
     let mut failed = Vec::new();
-    for (name, _) in MODELS {
+    let mut table = String::from(
+        "| models | in GGUF files | fixture | largest error, CPU | tape |\n| --- | --- | --- | --- | --- |\n",
+    );
+    let mut source_of_all = std::collections::BTreeSet::new();
+    for (name, models, gguf) in MODELS {
         let model = TinyModel::read(name);
+        source_of_all.insert(model.source.clone());
+        let mut worst = [0.0f64; 2];
         let configs = [Some(&model.config), model.older_config.as_ref()];
         for (age, config) in ["", " (older config)"].into_iter().zip(configs) {
             let Some(config) = config else { continue };
@@ -93,17 +100,44 @@ fn both_executors_give_what_transformers_gives() {
             let on_cpu = model.error(&rows(&model, &source, &mut cpu, |c| CpuState::new(c, KvType::F32)));
             let mut tape = TapeExecutor::new(OpContext::new(2), Parameters::none());
             let on_tape = model.error(&rows(&model, &source, &mut tape, TapeState::new));
+            worst = [worst[0].max(on_cpu), worst[1].max(on_tape)];
             if on_cpu > 1e-3 || on_tape > 1e-3 {
                 failed.push(format!("{name}{age}: CPU {on_cpu:.1e}, tape {on_tape:.1e} standard deviations"));
             }
         }
+        let [cpu, tape] = worst.map(bound);
+        let gguf = if gguf.is_empty() { String::new() } else { format!("`{gguf}`") };
+        table.push_str(&format!("| {models} | {gguf} | `{name}.json` | {cpu} | {tape} |\n"));
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(source_of_all.len(), 1, "all fixtures are of one version: {source_of_all:?}");
+    check_readme(&table);
+}
+
+/// An error rounded up to a power of ten, so that the table does not depend on the last bits of a machine.
+fn bound(error: f64) -> String {
+    // Rounding alone makes about 1e-6: below that there is nothing to tell.
+    let power = error.max(1.001e-6).log10().ceil() as i32;
+    format!("< 1e{power}")
+}
+
+/// The README carries this table. `PORISM_WRITE_README=1` puts it there.
+fn check_readme(table: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(&path).expect("the README");
+    let (begin, end) = ("<!-- written by crates/models/tests/architectures.rs -->\n", "<!-- end -->");
+    let start = readme.find(begin).expect("the table's begin") + begin.len();
+    let stop = start + readme[start..].find(end).expect("the table's end");
+    if std::env::var_os("PORISM_WRITE_README").is_some() {
+        std::fs::write(&path, format!("{}{table}{}", &readme[..start], &readme[stop..])).expect("written");
+    } else {
+        assert_eq!(&readme[start..stop], table, "the README's table is old: run this test with PORISM_WRITE_README=1");
+    }
 }
 
 /// What a GGUF file of llama.cpp's converter cannot say: windows of all layers, dynamic NTK, Gemma's query scale where
-/// it is not that of a known size; of GPT-2 and OLMoE the fixture's width and epsilon.
-const NOT_IN_GGUF: [&str; 10] = [
+/// it is not that of a known size; of OLMoE the fixture's epsilon.
+const NOT_IN_GGUF: [&str; 9] = [
     "llama_dynamic",
     "mistral",
     "qwen2_sliding",
@@ -111,7 +145,6 @@ const NOT_IN_GGUF: [&str; 10] = [
     "gemma2",
     "gemma3_text",
     "gemma3_bidirectional",
-    "gpt2",
     "olmoe",
     "mpnet",
 ];
@@ -126,7 +159,7 @@ fn gguf_files_of_llama_cpp_give_the_same() {
     };
     let pool = Arc::new(Pool::new(2));
     let mut seen = 0;
-    for (name, _) in MODELS.iter().filter(|(name, _)| !NOT_IN_GGUF.contains(name)) {
+    for (name, ..) in MODELS.iter().filter(|(name, ..)| !NOT_IN_GGUF.contains(name)) {
         let path = std::path::Path::new(&folder).join(format!("{name}.gguf"));
         if !path.exists() {
             continue;
@@ -145,7 +178,7 @@ fn gguf_files_of_llama_cpp_give_the_same() {
 #[test]
 fn every_parameter_has_its_gradient() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, _) in MODELS {
+    for (name, ..) in MODELS {
         let model = TinyModel::read(name);
         let source = ModelSource::open(&model.write(folder.path(), &model.config)).expect("a model");
         let mut batch = Batch::single(&model.ids, 0);

@@ -44,7 +44,11 @@ pub static GPT2: NameTable = NameTable {
 
 fn gpt2(facts: &Facts<'_>) -> Result<ModelConfig> {
     facts.refuse("scale_attn_by_inverse_layer_idx", "this build scales every layer's attention alike")?;
-    let mut config = facts.base()?;
+    let ffn = match facts.usize("feed_forward_length", "intermediate_size")? {
+        Some(ffn) => ffn,
+        None => facts.need("embedding_length", "hidden_size")?.saturating_mul(4),
+    };
+    let mut config = facts.base_of(ffn)?;
     config.activation = facts.activation(Activation::GeluTanh)?;
     config.gated = false;
     config.tied_embeddings = facts.tied(true)?;
