@@ -159,7 +159,7 @@ fn the_space_before_a_text() {
         }
     };
     use SpacePrefix::{Every, EveryUnlessSpace, FirstUnlessSpace, Never};
-    [Never, Every, EveryUnlessSpace, FirstUnlessSpace].map(with);
+    [Never, Every, EveryUnlessSpace, FirstUnlessSpace].into_iter().for_each(with);
 }
 
 #[test]
