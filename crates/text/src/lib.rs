@@ -47,5 +47,5 @@ pub use source::{
     Charsmap, MAX_TOKENS, NamedTemplate, SpacePrefix, SpecialIds, Strip, TokenType, VocabModel, VocabSource, WordRules,
 };
 pub use stream::Utf8Stream;
-pub use template::{ChatTemplate, LocalTime};
+pub use template::{ChatTemplate, LocalTime, RenderOptions};
 pub use tokenizer::Tokenizer;

@@ -18,7 +18,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use bounded::Bounds;
 pub use clock::LocalTime;
@@ -46,9 +46,22 @@ pub struct ChatTemplate {
     time: Option<LocalTime>,
 }
 
+/// What a template is rendered with, beside the messages.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct RenderOptions {
+    /// The prompt ends where the assistant's answer begins.
+    pub add_generation_prompt: bool,
+    /// An array of tool descriptions, for templates that know tools.
+    pub tools: Option<Value>,
+    /// Further variables, such as `enable_thinking`. The names of what a template always sees are not taken.
+    pub variables: Map<String, Value>,
+}
+
 /// What a template sees.
 #[derive(Serialize)]
 struct Context<'a, M> {
+    #[serde(flatten)]
+    variables: &'a Map<String, Value>,
     messages: M,
     tools: Option<&'a Value>,
     documents: Option<&'a Value>,
@@ -107,7 +120,32 @@ impl ChatTemplate {
     /// The template refuses the messages (`raise_exception`: the error has its words), fails, or takes
     /// more work or memory than the size of its input justifies.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, tools: Option<&Value>) -> Result<String> {
+        self.render_context(messages, add_generation_prompt, tools, &Map::new())
+    }
+
+    /// The same with more to say: see [`RenderOptions`].
+    ///
+    /// # Errors
+    /// As for [`ChatTemplate::render`].
+    pub fn render_with(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        let RenderOptions { add_generation_prompt, tools, variables } = options;
+        self.render_context(messages, *add_generation_prompt, tools.as_ref(), variables)
+    }
+
+    fn render_context(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        tools: Option<&Value>,
+        variables: &Map<String, Value>,
+    ) -> Result<String> {
+        let known = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+        let size = size_of_messages(messages) + tools.map_or(0, |t| t.to_string().len());
+        let size = size + variables.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>();
+        let free = variables.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+        let variables = &free.map(|(name, value)| (name.clone(), value.clone())).collect();
         let context = Context {
+            variables,
             messages,
             tools,
             documents: None,
@@ -115,7 +153,6 @@ impl ChatTemplate {
             bos_token: &self.bos,
             eos_token: &self.eos,
         };
-        let size = size_of_messages(messages) + tools.map_or(0, |t| t.to_string().len());
         let mut environment = self.environment.clone();
         // A template may go over its input some dozens of times.
         environment.set_fuel(Some(FUEL.saturating_add(size as u64)));
