@@ -58,7 +58,7 @@ fn gelu_erf(x: f32) -> f32 {
 #[inline(always)]
 fn gelu_erf_slope(x: f32) -> (f32, f32) {
     /// `1 / sqrt(2 pi)`.
-    const DENSITY: f32 = 0.398_942_28;
+    const DENSITY: f32 = 0.398_942_3;
     let phi = 0.5f32.mul_add(erf(x * std::f32::consts::FRAC_1_SQRT_2), 0.5);
     (x * phi, (x * DENSITY).mul_add(exp(-0.5 * x * x), phi))
 }

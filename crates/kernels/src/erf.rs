@@ -15,7 +15,7 @@ pub(crate) fn erf(x: f32) -> f32 {
         .mul_add(s, -2.685_432_9e-2)
         .mul_add(s, 0.112_835_97)
         .mul_add(s, -0.376_126_26)
-        .mul_add(s, 1.128_379_1)
+        .mul_add(s, std::f32::consts::FRAC_2_SQRT_PI)
         * x;
     // erf(4) is 1 in f32.
     let t = x.abs();

@@ -44,10 +44,8 @@ pub(super) fn config(source: &ModelSource, c: &ModelConfig) -> Result<()> {
             return Err(problem(source, format!("RoPE over {turned} of {features} features of a head")));
         }
         let (frequencies, factor) = rope.frequencies(c.rope_length);
-        if !(rope.theta.is_finite() && rope.theta > 0.0)
-            || !factor.is_finite()
-            || frequencies.iter().any(|f| !f.is_finite())
-        {
+        let finite = rope.theta.is_finite() && factor.is_finite() && frequencies.iter().all(|f| f.is_finite());
+        if !finite || rope.theta <= 0.0 {
             let (theta, kind) = (rope.theta, rope.scaling.name());
             return Err(problem(source, format!("RoPE with base {theta} and scaling {kind} gives no finite angles")));
         }
