@@ -1,6 +1,6 @@
 //! Mixtures of experts (Shazeer et al. 2017): a router chooses a few feed-forward networks for each row.
 //!
-//! [`mix`] is the step's body for every executor: route, send each expert its rows, sum what comes back in the
+//! `mix` is the step's body for every executor: route, send each expert its rows, sum what comes back in the
 //! order of the row's choices, so that a row's bits do not depend on its neighbours.
 
 use crate::Result;
