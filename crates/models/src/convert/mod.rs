@@ -1,11 +1,16 @@
 //! Conversion between GGUF files and Hugging Face folders, in every direction, tensor by tensor.
 //!
-//! The model is loaded first (which copies nothing), so that a file that is incomplete or of another shape
-//! than its numbers is refused before a byte is written. Then the list of tensors is made from the
-//! architecture's name table (`plan`), the numbers and the tokenizer are put into the target's words
+//! Within one world every architecture converts: to another file or folder with the weights in another type, all else
+//! as it is. From one world to the other those convert that `across` lists.
+//!
+//! The model is loaded first (which copies next to nothing), so that a file that is incomplete or of another shape
+//! than its numbers is refused before a byte is written. Then the list of tensors is made
+//! (`plan`), the numbers and the tokenizer are put into the target's words
 //! (`to_gguf`, `to_hf`), and the weights pass through in pieces of a megabyte or so (`recode`). The
 //! output appears under its name when it is complete.
 
+mod across;
+mod modules;
 mod plan;
 mod recode;
 mod to_gguf;
@@ -15,7 +20,8 @@ use std::path::Path;
 
 use porism_kernels::BlockType;
 
-use crate::load::load_decoder;
+use crate::facts::Facts;
+use crate::load::load_encoder;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 use plan::Plan;
@@ -107,7 +113,11 @@ pub struct Report {
 pub fn convert(source: &ModelSource, out: &Path, to: Target, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
     let format = OutputFormat::of(out)?;
     refuse_used(out, format)?;
-    let config = load_decoder(source)?.stack.config;
+    // Only a look, to refuse what cannot be run; the numbers are taken as the file has them, without what loading
+    // settles for a length of text.
+    load_encoder(source)?;
+    let names = source.names()?;
+    let config = (names.describe)(&Facts::new(source, names)?)?;
     let plan = Plan::new(source, &config, format, to)?;
     let notes = match format {
         OutputFormat::Gguf => to_gguf::write(source, &config, &plan, to, out, progress)?,

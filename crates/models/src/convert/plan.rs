@@ -1,22 +1,24 @@
-//! Which tensors are written: their names, types, shapes and order of rows, all from the name table.
+//! Which tensors are written: within one world those that there are, from one to the other those of the name table,
+//! with their names, types, shapes and order of rows.
 
 use std::sync::Arc;
 
 use porism_formats::Weight;
 use porism_kernels::BlockType;
 
-use super::{OutputFormat, Target};
+use super::{OutputFormat, Target, across};
 use crate::config::ModelConfig;
 use crate::names::{NameTable, Transform, gguf_rows_from_hf};
-use crate::rope::RopeScaling;
-use crate::site::Site;
+use crate::parts::NormKind;
+use crate::rope::{RopeScaling, RopeSpec};
+use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
 /// One tensor on its way.
 pub(super) struct Item {
-    /// Its place in the model.
-    pub(super) site: Site,
+    /// Its place in the model; none for what stands beside the weights (RoPE's divisors).
+    pub(super) site: Option<Site>,
     /// Whether it is a bias (else the weight itself).
     pub(super) bias: bool,
     /// Its name in the target.
@@ -25,24 +27,20 @@ pub(super) struct Item {
     pub(super) origin: String,
     /// What is stored now.
     pub(super) weight: Weight,
+    /// Its shape, the slowest dimension first: the same in both.
+    pub(super) shape: Vec<usize>,
     /// What it is to be stored as.
     pub(super) block: BlockType,
     /// Target row `i` is source row `order[i]`; of a vector, element `i`.
     pub(super) order: Option<Arc<[usize]>>,
+    /// Added to every weight: 1 or -1 where one world keeps factors less one, else 0.
+    pub(super) shift: f32,
 }
 
 impl Item {
-    /// Norms and biases have one dimension.
+    /// Norms, biases and the like have one dimension.
     pub(super) fn is_vector(&self) -> bool {
-        self.bias || self.site.is_norm()
-    }
-
-    /// The shape, the slowest dimension first.
-    pub(super) fn shape(&self) -> Vec<usize> {
-        match self.is_vector() {
-            true => vec![self.weight.len()],
-            false => vec![self.weight.rows(), self.weight.cols()],
-        }
+        self.shape.len() <= 1
     }
 
     /// Bytes in the target.
@@ -53,51 +51,20 @@ impl Item {
     }
 }
 
-/// All tensors, in the order of a GGUF file: embedding, blocks, last norm, head.
+/// All tensors, in the order that they are written in.
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
 }
 
 impl Plan {
     pub(super) fn new(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to: Target) -> Result<Plan> {
-        let names = source.names()?;
-        refuse_others(source, config)?;
-        let rows = RowOrders::new(source, config, format)?;
-        let mut plan = Plan { items: Vec::new() };
-        for site in sites(names, config) {
-            for suffix in ["weight", "bias"] {
-                let origin = source.tensor_name(names, site, suffix);
-                let Some(weight) = source.find_weight(&origin)? else { continue };
-                let bias = suffix == "bias";
-                if bias && !may_have_bias(site) {
-                    return Err(Error::Convert(format!(
-                        "{}: the tensor `{origin}` is a bias where a {} has none",
-                        source.name(),
-                        config.architecture,
-                    )));
-                }
-                let name = match format {
-                    OutputFormat::Gguf => names.gguf_name(site, suffix),
-                    OutputFormat::HuggingFace => names.hf_name(site, suffix),
-                };
-                let mut item = Item {
-                    site,
-                    bias,
-                    name: name.unwrap_or_default(),
-                    origin: format!("{}: the tensor `{origin}`", source.name()),
-                    block: to.block().unwrap_or(weight.block()),
-                    weight,
-                    order: rows.of(names, site),
-                };
-                if format == OutputFormat::Gguf && item.is_vector() {
-                    // llama.cpp adds and multiplies vectors in f32 only.
-                    item.block = BlockType::F32;
-                }
-                check(&item, format)?;
-                plan.items.push(item);
+        let items = match (source, format) {
+            (ModelSource::Gguf(_), OutputFormat::Gguf) | (ModelSource::Hf(_), OutputFormat::HuggingFace) => {
+                kept(source, config, format, to)?
             }
-        }
-        Ok(plan)
+            _ => renamed(source, config, format, to)?,
+        };
+        Ok(Plan { items })
     }
 
     /// Bytes of all tensors in the target.
@@ -124,27 +91,141 @@ impl Plan {
     }
 }
 
-/// What the two formats say of a model in words of their own is written for these alone.
-const CONVERTED: [&str; 3] = ["llama", "qwen2", "qwen3"];
-
-fn refuse_others(source: &ModelSource, config: &ModelConfig) -> Result<()> {
-    let plain = CONVERTED.contains(&config.architecture.as_str())
-        && config.moe.is_none()
-        && config.layer_specs.iter().all(|l| l.window.is_none() && l.rope == Some(0))
-        && config.rope().is_some_and(|r| r.scaling == RopeScaling::None);
-    if plain {
-        return Ok(());
+/// The tensors within one world: all of them, with their names, shapes and order.
+fn kept(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to: Target) -> Result<Vec<Item>> {
+    let names = source.names()?;
+    let mut items = Vec::new();
+    for name in source.tensor_names() {
+        let place = source.site_of(names, name);
+        let shape = match source {
+            // The loader has refused what it does not know; what it ignores is left out of a folder.
+            ModelSource::Hf(_) if place.is_none() => continue,
+            // A tied head is the embedding table, even where a folder carries a copy.
+            ModelSource::Hf(_) if config.tied_embeddings && place.is_some_and(|p| p.0 == Site::Head) => continue,
+            ModelSource::Hf(folder) => folder.tensor(name).map(|t| t.shape().to_vec()),
+            ModelSource::Gguf(gguf) => gguf.tensor(name).map(|t| t.dims().iter().rev().map(|&d| d as usize).collect()),
+        };
+        let (Some(shape), Some(weight)) = (shape, source.find_weight(name)?) else { continue };
+        let mut item = Item {
+            site: place.map(|p| p.0),
+            bias: place.is_some_and(|p| p.1 == "bias"),
+            name: name.to_owned(),
+            origin: format!("{}: the tensor `{name}`", source.name()),
+            block: to.block().unwrap_or(weight.block()),
+            weight,
+            shape,
+            order: None,
+            shift: 0.0,
+        };
+        settle_type(&mut item, format, to);
+        items.push(item);
     }
-    Err(Error::Convert(format!(
-        "{} is a {} model: this build converts {} models without windows, experts or a stretched rotary embedding",
-        source.name(),
-        config.architecture,
-        CONVERTED.join(", "),
-    )))
+    Ok(items)
+}
+
+/// The tensors from one world to the other: embeddings, blocks, last norm, head, as the name table has them.
+fn renamed(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to: Target) -> Result<Vec<Item>> {
+    let names = source.names()?;
+    across::refuse(source, config, format)?;
+    let rows = RowOrders::new(source, config, format)?;
+    let mut items = Vec::new();
+    for site in sites(names, config) {
+        for suffix in ["weight", "bias"] {
+            let origin = source.tensor_name(names, site, suffix);
+            let Some(weight) = source.find_weight(&origin)? else { continue };
+            let bias = suffix == "bias";
+            if bias && !may_have_bias(site, config) {
+                return Err(Error::Convert(format!(
+                    "{}: the tensor `{origin}` is a bias where a {} has none",
+                    source.name(),
+                    config.architecture,
+                )));
+            }
+            let name = match format {
+                OutputFormat::Gguf => names.gguf_name(site, suffix),
+                OutputFormat::HuggingFace => names.hf_name(site, suffix),
+            };
+            let less_one = !bias && names.entry(site).is_some_and(|e| e.transform == Transform::LessOne);
+            let mut item = Item {
+                site: Some(site),
+                bias,
+                name: name.unwrap_or_default(),
+                origin: format!("{}: the tensor `{origin}`", source.name()),
+                block: to.block().unwrap_or(weight.block()),
+                shape: match bias || site.is_norm() {
+                    true => vec![weight.len()],
+                    false => vec![weight.rows(), weight.cols()],
+                },
+                weight,
+                order: rows.of(names, site),
+                shift: match format {
+                    _ if !less_one => 0.0,
+                    OutputFormat::Gguf => 1.0,
+                    OutputFormat::HuggingFace => -1.0,
+                },
+            };
+            settle_type(&mut item, format, to);
+            check(&item, format)?;
+            items.push(item);
+        }
+    }
+    if format == OutputFormat::Gguf {
+        items.extend(divisors(source, config)?);
+    }
+    Ok(items)
+}
+
+/// What a folder says about RoPE in numbers, and a GGUF file in tensors.
+fn divisors(source: &ModelSource, config: &ModelConfig) -> Result<Vec<Item>> {
+    let Some(rope) = config.rope() else { return Ok(Vec::new()) };
+    let lists = match &rope.scaling {
+        RopeScaling::Llama3 { .. } => {
+            let plain = RopeSpec { scaling: RopeScaling::None, ..rope.clone() }.frequencies(0).0;
+            let divisors = plain.iter().zip(rope.frequencies(0).0).map(|(plain, f)| plain / f).collect();
+            vec![("rope_freqs.weight", divisors)]
+        }
+        RopeScaling::LongRope { short, long, .. } => {
+            vec![("rope_factors_long.weight", long.clone()), ("rope_factors_short.weight", short.clone())]
+        }
+        _ => Vec::new(),
+    };
+    let item = |(name, list): (&str, Vec<f32>)| -> Result<Item> {
+        Ok(Item {
+            site: None,
+            bias: false,
+            name: name.to_owned(),
+            origin: format!("{}: its rotary embedding", source.name()),
+            weight: Weight::from_f32(&list, 1, list.len())?,
+            shape: vec![list.len()],
+            block: BlockType::F32,
+            order: None,
+            shift: 0.0,
+        })
+    };
+    lists.into_iter().map(item).collect()
+}
+
+/// llama.cpp adds and multiplies vectors in f32 only, and its converter keeps a few tables and routers so.
+fn settle_type(item: &mut Item, format: OutputFormat, to: Target) {
+    use BlockSite::{Router, SharedRouter};
+    let table = matches!(
+        item.site,
+        Some(Site::PositionEmbedding | Site::TokenTypeEmbedding | Site::Block(_, Router | SharedRouter))
+    );
+    if format == OutputFormat::Gguf && (item.is_vector() || table && to != Target::Keep) {
+        item.block = BlockType::F32;
+    }
 }
 
 /// Every place of the model. A tied head is the embedding table, even where a folder carries a copy.
 fn sites(names: &NameTable, config: &ModelConfig) -> Vec<Site> {
+    let outside = |last: bool| {
+        names.entries().map(|e| e.site).filter(move |site| match site {
+            Site::Block(..) | Site::Expert(..) => false,
+            Site::Head => last && !config.tied_embeddings,
+            site => last == (*site == Site::OutputNorm),
+        })
+    };
     let in_block = || {
         names.entries().filter_map(|e| match e.site {
             Site::Block(_, site) => Some(site),
@@ -152,13 +233,15 @@ fn sites(names: &NameTable, config: &ModelConfig) -> Vec<Site> {
         })
     };
     let blocks = (0..config.layers as u32).flat_map(|i| in_block().map(move |site| Site::Block(i, site)));
-    let head = (!config.tied_embeddings).then_some(Site::Head);
-    std::iter::once(Site::TokenEmbedding).chain(blocks).chain([Site::OutputNorm]).chain(head).collect()
+    outside(false).chain(blocks).chain(outside(true)).collect()
 }
 
-/// As for the loader: projections of blocks.
-fn may_have_bias(site: Site) -> bool {
-    matches!(site, Site::Block(..)) && !site.is_norm()
+/// As for the loader: projections of blocks, and norms that subtract the mean.
+fn may_have_bias(site: Site, config: &ModelConfig) -> bool {
+    match site.is_norm() {
+        true => config.norm == NormKind::Layer,
+        false => matches!(site, Site::Block(..)),
+    }
 }
 
 fn check(item: &Item, format: OutputFormat) -> Result<()> {
@@ -179,7 +262,7 @@ fn check(item: &Item, format: OutputFormat) -> Result<()> {
     Ok(())
 }
 
-/// The orders of rows between the two worlds; none inside one of them.
+/// The orders of rows between the two worlds.
 struct RowOrders {
     query: Option<Arc<[usize]>>,
     key: Option<Arc<[usize]>>,
@@ -187,13 +270,11 @@ struct RowOrders {
 
 impl RowOrders {
     fn new(source: &ModelSource, config: &ModelConfig, format: OutputFormat) -> Result<RowOrders> {
-        let invert = match (source, format) {
-            (ModelSource::Gguf(_), OutputFormat::Gguf) | (ModelSource::Hf(_), OutputFormat::HuggingFace) => {
-                return Ok(RowOrders { query: None, key: None });
-            }
-            (ModelSource::Gguf(_), OutputFormat::HuggingFace) => true,
-            (ModelSource::Hf(_), OutputFormat::Gguf) => false,
-        };
+        let paired = source.names()?.entries().any(|e| e.transform == Transform::QueryPairs);
+        if !paired {
+            return Ok(RowOrders { query: None, key: None });
+        }
+        let invert = format == OutputFormat::HuggingFace;
         let rotary_dim = config.rope().map_or(0, |r| r.rotary_dim);
         if rotary_dim != config.head_dim {
             return Err(Error::Convert(format!(

@@ -33,12 +33,13 @@ pub(super) fn pieces(item: &Item, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> 
                 &gathered[..]
             }
         };
-        if weight.block() == item.block {
+        if weight.block() == item.block && item.shift == 0.0 {
             sink(raw)?;
             continue;
         }
         values.resize(range.len() * cols, 0.0);
         dequantize(weight.block(), raw, &mut values);
+        shift(item, &mut values)?;
         if let Some(value) = too_large(item.block, &values) {
             return Err(Error::Convert(format!(
                 "{} holds a weight of {value:e}, too large for {}; --to f32 holds it",
@@ -49,6 +50,23 @@ pub(super) fn pieces(item: &Item, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> 
         quantize(item.block, &values, &mut encoded)
             .map_err(|e| Error::Convert(format!("{} as {}: {e}", item.origin, item.block)))?;
         sink(&encoded)?;
+    }
+    Ok(())
+}
+
+/// Adds the item's shift. Up it is what transformers computes at every step, rounding and all; down it must come back
+/// to the same factor.
+fn shift(item: &Item, values: &mut [f32]) -> Result<()> {
+    for value in values.iter_mut().filter(|_| item.shift != 0.0) {
+        let shifted = *value + item.shift;
+        if item.shift < 0.0 && value.is_finite() && shifted - item.shift != *value {
+            return Err(Error::Convert(format!(
+                "{} holds a factor of {value:e}, and Hugging Face's files keep the factor less one: that has no exact \
+                 f32",
+                item.origin,
+            )));
+        }
+        *value = shifted;
     }
     Ok(())
 }
@@ -76,13 +94,15 @@ mod tests {
 
     fn item(site: BlockSite, weight: Weight, block: BlockType, order: Option<&[usize]>) -> Item {
         Item {
-            site: Site::Block(0, site),
+            site: Some(Site::Block(0, site)),
             bias: false,
             name: "target".into(),
             origin: "m.gguf: the tensor `source`".into(),
+            shape: vec![weight.rows(), weight.cols()],
             weight,
             block,
             order: order.map(Arc::from),
+            shift: 0.0,
         }
     }
 
@@ -134,7 +154,8 @@ mod tests {
     #[test]
     fn a_bias_is_reordered_by_elements() {
         let weight = Weight::from_f32(&[1.0, 2.0, 3.0, 4.0], 1, 4).unwrap();
-        let item = Item { bias: true, ..item(BlockSite::Key, weight, BlockType::F16, Some(&[3, 1, 2, 0])) };
+        let item =
+            Item { bias: true, shape: vec![4], ..item(BlockSite::Key, weight, BlockType::F16, Some(&[3, 1, 2, 0])) };
         let want: Vec<u8> = [4.0, 2.0, 3.0, 1.0].into_iter().flat_map(|v| f16::from_f32(v).to_le_bytes()).collect();
         assert_eq!(run(&item).unwrap(), want);
     }
@@ -155,5 +176,19 @@ mod tests {
         );
         assert!(with(65_520.0, BlockType::BF16).is_ok());
         assert!(with(f32::MAX, BlockType::BF16).is_err());
+    }
+
+    /// Both ways of a norm's factor less one. 0.1 has bits below those of 0.9, so that no f32 gives it back.
+    #[test]
+    fn factors_less_one_are_exact_or_refused() {
+        let with = |value: f32, shift| {
+            let weight = Weight::from_f32(&[value], 1, 1).unwrap();
+            run(&Item { shift, ..item(BlockSite::AttentionNorm, weight, BlockType::F32, None) })
+        };
+        assert_eq!(with(0.25, 1.0).unwrap(), 1.25f32.to_le_bytes());
+        assert_eq!(with(1.25, -1.0).unwrap(), 0.25f32.to_le_bytes());
+        assert_eq!(with(1e-9, 1.0).unwrap(), 1.0f32.to_le_bytes());
+        let message = with(0.1, -1.0).unwrap_err().to_string();
+        assert!(message.contains("a factor of 1e-1") && message.contains("less one"), "{message}");
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn write(
     let mut notes = Vec::new();
     match source {
         ModelSource::Gguf(gguf) => {
-            for (key, value) in gguf.metadata() {
+            // One file is written, of however many parts the source has.
+            for (key, value) in gguf.metadata().filter(|(key, _)| !key.starts_with("split.")) {
                 header.set(key, value);
             }
             if let Some(file_type) = to.block().and_then(file_type) {
@@ -41,7 +42,7 @@ pub(super) fn write(
         }
     }
     for item in &plan.items {
-        let dims: Vec<u64> = item.shape().iter().rev().map(|&d| d as u64).collect();
+        let dims: Vec<u64> = item.shape.iter().rev().map(|&d| d as u64).collect();
         header.tensor(&item.name, &dims, item.block);
     }
     let mut writer = GgufWriter::create(out, &header)?;

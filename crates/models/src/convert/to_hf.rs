@@ -12,6 +12,7 @@ use porism_kernels::BlockType;
 use porism_text::{SpecialIds, TokenType, VocabSource};
 use serde_json::{Map, Value, json};
 
+use super::modules::{self, Staging};
 use super::plan::Plan;
 use super::{Target, stream};
 use crate::config::ModelConfig;
@@ -35,14 +36,23 @@ pub(super) fn write(
     let tensors: Vec<HfTensor> = plan
         .items
         .iter()
-        .map(|item| HfTensor { name: item.name.clone(), shape: item.shape(), block: item.block })
+        .map(|item| HfTensor { name: item.name.clone(), shape: item.shape.clone(), block: item.block })
         .collect();
-    let mut writer = HfWriter::create(out, &tensors, MAX_SHARD_BYTES)?;
+    let modules = match source {
+        ModelSource::Gguf(_) => Vec::new(),
+        ModelSource::Hf(folder) => modules::of(folder)?,
+    };
+    let staging = if modules.is_empty() { None } else { Some(Staging::beside(out)?) };
+    let target = staging.as_ref().map_or_else(|| out.to_owned(), Staging::model);
+    let mut writer = HfWriter::create(&target, &tensors, MAX_SHARD_BYTES)?;
     for (name, bytes) in files {
         writer.write_file(&name, &bytes)?;
     }
     stream(plan, progress, |name, bytes| writer.write(name, bytes))?;
     writer.commit()?;
+    if let Some(staging) = staging {
+        staging.commit(&modules, out)?;
+    }
     Ok(Vec::new())
 }
 
@@ -196,7 +206,7 @@ fn biases(plan: &Plan, sites: &[BlockSite], layers: usize, what: &str) -> Result
     let found = plan
         .items
         .iter()
-        .filter(|item| item.bias && matches!(item.site, Site::Block(_, site) if sites.contains(&site)))
+        .filter(|item| item.bias && matches!(item.site, Some(Site::Block(_, site)) if sites.contains(&site)))
         .count();
     match found {
         0 => Ok(false),
