@@ -29,10 +29,10 @@ fn pieces(vocab: &Vocab) -> impl Iterator<Item = u32> {
 /// Replaces the merges of `source` by scores.
 ///
 /// # Errors
-/// Its merges are not all pairs that make up a token.
+/// Its merges are not all pairs that make up a token, in the order of [`to_merges`].
 pub(crate) fn to_scores(source: &mut VocabSource<'_>, vocab: &Vocab) -> Result<()> {
-    let mut scores = vec![0.0; source.tokens.len()];
-    let mut listed = 0;
+    // Of each token the first and the last rank that makes it.
+    let mut spans: Vec<Option<(usize, usize)>> = vec![None; source.tokens.len()];
     let mut joined = String::new();
     for (rank, (left, right)) in source.merges.iter().enumerate() {
         joined.clear();
@@ -42,18 +42,27 @@ pub(crate) fn to_scores(source: &mut VocabSource<'_>, vocab: &Vocab) -> Result<(
         let Some(id) = vocab.find_piece(&joined).filter(|_| halves.is_some()) else {
             return Err(unsupported(&joined, "is merged but no ordinary token"));
         };
-        listed += 1;
-        if scores[id as usize] == 0.0 {
-            scores[id as usize] = -1.0 - rank as f64;
+        let span = spans[id as usize].get_or_insert((rank, rank));
+        span.1 = rank;
+    }
+    // Tokens whose ranks lie between each other's have one score.
+    let mut made: Vec<(usize, usize, usize)> =
+        spans.iter().enumerate().filter_map(|(id, span)| span.map(|(first, last)| (first, last, id))).collect();
+    made.sort_unstable();
+    let mut scores = vec![0.0; source.tokens.len()];
+    let (mut score, mut end) = (0.0, 0);
+    for (first, last, id) in made {
+        if score == 0.0 || first > end {
+            score = -1.0 - first as f64;
         }
+        end = end.max(last);
+        scores[id] = score;
     }
-    let mut possible = 0;
-    for id in pieces(vocab) {
-        cuts(vocab, id, |_, _| possible += 1);
-    }
-    // Each merge is a cut, and no merge is listed twice: as many are the same ones.
-    if listed != possible {
-        let found = format!("{listed} merges of {possible} pairs that make up a token");
+    let merges = std::mem::take(&mut source.merges);
+    source.scores = scores;
+    let all = to_merges(source, vocab);
+    if all != merges {
+        let found = format!("{} merges of {} pairs that make up a token, or in another order", merges.len(), all.len());
         return Err(Error::Unsupported {
             what: "BPE on characters with",
             found,
@@ -61,8 +70,6 @@ pub(crate) fn to_scores(source: &mut VocabSource<'_>, vocab: &Vocab) -> Result<(
         });
     }
     source.model = VocabModel::SentencePiece;
-    source.merges = Vec::new();
-    source.scores = scores;
     Ok(())
 }
 
