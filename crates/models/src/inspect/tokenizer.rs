@@ -77,7 +77,7 @@ pub(super) fn of_folder(folder: &HfFolder) -> Result<Option<TokenizerFacts>> {
     let config = folder.tokenizer_config()?;
     let template = config.is_some_and(|c| c.get("chat_template").is_some()) || is_there("chat_template.jinja");
     let mut facts = TokenizerFacts {
-        kind: "byte-level BPE".into(),
+        kind: folder_kind(folder),
         pre: None,
         size: None,
         special: Vec::new(),
@@ -98,7 +98,7 @@ pub(super) fn of_folder(folder: &HfFolder) -> Result<Option<TokenizerFacts>> {
                 facts.special.push(SpecialToken { role: role_of(role), id, text });
             }
         }
-        Err(_) => facts.kind = folder_kind(folder),
+        Err(_) => {}
     }
     facts.complete(tokenizer);
     Ok(Some(facts))
@@ -138,7 +138,7 @@ fn kind(model: &str) -> &str {
     }
 }
 
-/// The kind that `tokenizer.json` names, of a tokenizer that this build cannot use.
+/// The kind that `tokenizer.json` names, in the words for GGUF files where there are such.
 fn folder_kind(folder: &HfFolder) -> String {
     #[derive(Deserialize)]
     struct File {
@@ -146,10 +146,17 @@ fn folder_kind(folder: &HfFolder) -> String {
     }
     #[derive(Deserialize)]
     struct Model {
+        /// Old files leave it out where it is BPE.
         #[serde(rename = "type")]
-        kind: String,
+        kind: Option<String>,
+        byte_fallback: Option<bool>,
     }
     let bytes = folder.tokenizer_json().ok().flatten();
     let file = bytes.and_then(|bytes| serde_json::from_slice::<File>(&bytes).ok());
-    file.map_or_else(|| "SentencePiece".into(), |file| file.model.kind)
+    let Some(File { model }) = file else { return "SentencePiece".into() };
+    match (model.kind.as_deref(), model.byte_fallback) {
+        (Some("BPE") | None, Some(true)) => "BPE with byte fallback".into(),
+        (Some("BPE") | None, _) => "byte-level BPE".into(),
+        (Some(other), _) => other.into(),
+    }
 }
