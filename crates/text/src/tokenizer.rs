@@ -1,8 +1,7 @@
 //! [`Tokenizer`]: texts to token ids and back.
 //!
-//! Byte-level BPE with a known pre-tokenizer runs on our own engine, whether it comes from a GGUF file
-//! or from `tokenizer.json`; a `tokenizer.json` with another pre-tokenizer or normalizer runs on Hugging
-//! Face's `tokenizers` crate. Why two: the first token of an answer is due 0.4 s after the program's
+//! What a GGUF file can hold runs on our own engines, whether it comes from one or from `tokenizer.json`; a
+//! `tokenizer.json` with another pre-tokenizer or normalizer runs on Hugging Face's `tokenizers` crate. Why two: the first token of an answer is due 0.4 s after the program's
 //! start, in 200 MB of which the default model takes 98. Measured with the crate's own example
 //! `load_time` (two cores, the file in the page cache), for its 49,152 tokens and 48,900 merges:
 //!
