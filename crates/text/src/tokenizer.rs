@@ -1,14 +1,14 @@
 //! [`Tokenizer`]: texts to token ids and back.
 //!
-//! Byte-level BPE with a known pre-tokenizer runs on our own engine, whether it comes from a GGUF file
-//! or from `tokenizer.json`; a `tokenizer.json` with another pre-tokenizer or normalizer runs on Hugging
-//! Face's `tokenizers` crate. Why two: the first token of an answer is due 0.4 s after the program's
-//! start, in 200 MB of which the default model takes 98. Measured with the crate's own example
+//! What a GGUF file can hold runs on our own engines, whether it comes from one or from `tokenizer.json`; a
+//! `tokenizer.json` with another pre-tokenizer or normalizer runs on Hugging Face's `tokenizers` crate. Why
+//! two: the first token of an answer is due 0.4 s after the program's start, in 200 MB of which the default
+//! model takes 98. Measured for byte-level BPE with the crate's own example
 //! `load_time` (two cores, the file in the page cache), for its 49,152 tokens and 48,900 merges:
 //!
 //! | | load | memory to load | 1.3 MB of WikiText | peak memory then |
 //! | --- | --- | --- | --- | --- |
-//! | this engine, from GGUF | 17 ms | 6 MB | 0.06 s | 13 MB |
+//! | our engine, from GGUF | 17 ms | 6 MB | 0.06 s | 13 MB |
 //! | `tokenizers` 0.23.2, its BPE alone | 46 ms | | 0.9 s | 179 MB |
 //!
 //! The crate's pure-Rust regex also stops silently at its backtracking limit on a long run of one kind of
@@ -83,8 +83,9 @@ impl Tokenizer {
     /// `add_special` puts the BOS and EOS where the model wants them (a rendered chat template holds its
     /// own: pass false). `parse_special` reads the spelling of control tokens, such as `<|im_end|>`, as
     /// the token: right for a rendered template, wrong for text that a user typed. User-defined tokens
-    /// are always read. Bytes that the vocabulary has no token for are left out, as both llama.cpp and
-    /// Hugging Face's library do: [`Tokenizer::uncovered_bytes`] counts them.
+    /// are always read. What a byte-level vocabulary has no token for is left out, as both llama.cpp and Hugging
+    /// Face's library do ([`Tokenizer::uncovered_bytes`] counts it); the other models have bytes or an unknown
+    /// token for it.
     ///
     /// # Errors
     /// The text has 4 GiB or more.
