@@ -221,6 +221,14 @@ fn modules_of_sentence_transformers_go_along() {
     names.sort();
     assert_eq!(names, ["bert", "empty", "out"], "nothing is left behind");
 
+    // A file names the pooling.
+    add_tokenizer(&first);
+    let file = at.path().join("bert.gguf");
+    run(&first, &file, Target::Keep).expect("a file");
+    assert_eq!(Gguf::open(&file).expect("a file").get_u32("bert.pooling_type").expect("a number"), 2);
+    let encoder = load_encoder(&ModelSource::open(&file).expect("a model")).expect("an encoder");
+    assert_eq!((encoder.pooling, encoder.normalize), (Pooling::Cls, true));
+
     std::fs::write(first.join("modules.json"), modules.to_string().replace("1_Pooling", "../x")).expect("written");
     let message = run(&first, &at.path().join("no"), Target::F16).expect_err("a path outside");
     assert!(message.contains("../x"), "{message}");
@@ -387,7 +395,8 @@ fn files_are_as_the_converter_of_llama_cpp_writes_them() {
         }
         let mut names: Vec<_> = theirs.tensors().iter().map(|t| t.name()).collect();
         let mut own: Vec<_> = ours.tensors().iter().map(|t| t.name()).collect();
-        (names.sort_unstable(), own.sort_unstable());
+        names.sort_unstable();
+        own.sort_unstable();
         assert_eq!(names, own, "{name}");
         for tensor in theirs.tensors() {
             let twin = ours.tensor(tensor.name()).expect("the same tensor");
