@@ -10,6 +10,7 @@
 //! output appears under its name when it is complete.
 
 mod across;
+mod config_json;
 mod modules;
 mod plan;
 mod recode;

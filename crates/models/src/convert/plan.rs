@@ -10,7 +10,7 @@ use super::{OutputFormat, Target, across};
 use crate::config::ModelConfig;
 use crate::names::{NameTable, Transform, gguf_rows_from_hf};
 use crate::parts::NormKind;
-use crate::rope::{RopeScaling, RopeSpec};
+use crate::rope::RopeScaling;
 use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
 use crate::{Error, Result};
@@ -179,11 +179,7 @@ fn renamed(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to:
 fn divisors(source: &ModelSource, config: &ModelConfig) -> Result<Vec<Item>> {
     let Some(rope) = config.rope() else { return Ok(Vec::new()) };
     let lists = match &rope.scaling {
-        RopeScaling::Llama3 { .. } => {
-            let plain = RopeSpec { scaling: RopeScaling::None, ..rope.clone() }.frequencies(0).0;
-            let divisors = plain.iter().zip(rope.frequencies(0).0).map(|(plain, f)| plain / f).collect();
-            vec![("rope_freqs.weight", divisors)]
-        }
+        RopeScaling::Llama3 { .. } => vec![("rope_freqs.weight", across::divisors(rope))],
         RopeScaling::LongRope { short, long, .. } => {
             vec![("rope_factors_long.weight", long.clone()), ("rope_factors_short.weight", short.clone())]
         }

@@ -12,6 +12,12 @@ use porism_kernels::BlockType;
 use super::plan::Plan;
 use super::{OutputFormat, Target, refuse_used, stream};
 use crate::config::ModelConfig;
+use crate::encoder::Pooling;
+use crate::load::load_encoder;
+use crate::names::Purpose;
+use crate::parts::NormKind;
+use crate::rope::{RopeScaling, Yarn};
+use crate::site::Site;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
@@ -39,6 +45,9 @@ pub(super) fn write(
         ModelSource::Hf(folder) => {
             numbers(folder, config, plan, &mut header)?;
             tokenizer(source, config, &mut header, &mut notes)?;
+            if source.names()?.purpose == Purpose::Encoder {
+                encoder(source, plan, &mut header, &mut notes)?;
+            }
         }
     }
     for item in &plan.items {
@@ -63,36 +72,139 @@ fn file_type(block: BlockType) -> Option<u32> {
 }
 
 fn numbers(folder: &HfFolder, config: &ModelConfig, plan: &Plan, header: &mut GgufHeader) -> Result<()> {
-    let arch = &config.architecture;
+    let arch = config.architecture.as_str();
     let number = |what: &str, value: usize| {
         u32::try_from(value).map_err(|_| Error::Convert(format!("{what} {value} does not fit 32 bits")))
     };
-    header.set("general.architecture", arch.as_str());
+    header.set("general.architecture", arch);
     header.set("general.type", "model");
     header.set("general.name", name(folder)?);
-    for (key, value) in [
+    let mut sizes = vec![
         ("block_count", config.layers),
         ("context_length", config.context),
         ("embedding_length", config.width),
         ("feed_forward_length", config.ffn),
         ("attention.head_count", config.heads),
-        ("attention.head_count_kv", config.kv_heads),
-        ("rope.dimension_count", config.rope().map_or(0, |r| r.rotary_dim)),
         ("vocab_size", config.vocab),
-    ] {
+    ];
+    if arch != "bert" {
+        sizes.push(("attention.head_count_kv", config.kv_heads));
+    }
+    if config.head_dim * config.heads != config.width || arch.starts_with("gemma") {
+        sizes.extend(["attention.key_length", "attention.value_length"].map(|key| (key, config.head_dim)));
+    }
+    sizes.extend(config.rope().map(|rope| ("rope.dimension_count", rope.rotary_dim)));
+    let window = config.layer_specs.iter().find_map(|l| l.window);
+    match arch {
+        // Without a window this is 0, by which llama.cpp tells Phi-4 from others.
+        "phi3" => {
+            sizes.push(("attention.sliding_window", window.unwrap_or(0)));
+            sizes.push(("rope.scaling.original_context_length", original_context(folder, config)?));
+        }
+        _ => sizes.extend(window.map(|window| ("attention.sliding_window", window))),
+    }
+    for (key, value) in sizes {
         header.set(&format!("{arch}.{key}"), number(key, value)?);
     }
-    if config.head_dim * config.heads != config.width {
-        for key in ["attention.key_length", "attention.value_length"] {
-            header.set(&format!("{arch}.{key}"), number(key, config.head_dim)?);
+    let eps = match config.norm {
+        NormKind::Rms => "attention.layer_norm_rms_epsilon",
+        NormKind::Layer => "attention.layer_norm_epsilon",
+    };
+    header.set(&format!("{arch}.{eps}"), config.norm_eps);
+    for (key, cap) in
+        [("attn_logit_softcapping", config.attention_softcap), ("final_logit_softcapping", config.final_softcap)]
+    {
+        if let Some(cap) = cap {
+            header.set(&format!("{arch}.{key}"), cap);
         }
     }
-    header.set(&format!("{arch}.rope.freq_base"), config.rope().map_or(10_000.0, |r| r.theta));
-    header.set(&format!("{arch}.attention.layer_norm_rms_epsilon"), config.norm_eps);
+    match arch {
+        "stablelm" => header.set("stablelm.use_parallel_residual", false),
+        "bert" => header.set("bert.attention.causal", false),
+        _ => {}
+    }
+    rope(config, header)?;
     if let Some(file_type) = file_type(plan.main_type()) {
         header.set("general.file_type", file_type);
     }
     header.set("general.quantization_version", 2u32);
+    Ok(())
+}
+
+/// Phi-3's context of training, which its folders say whether RoPE is stretched or not.
+fn original_context(folder: &HfFolder, config: &ModelConfig) -> Result<usize> {
+    if let Some(original) = config.rope().and_then(|r| r.scaling.original()) {
+        return Ok(original);
+    }
+    Ok(folder.config()?.find_usize("original_max_position_embeddings")?.unwrap_or(config.context))
+}
+
+/// The bases and the stretch; divisors are tensors.
+fn rope(config: &ModelConfig, header: &mut GgufHeader) -> Result<()> {
+    let arch = &config.architecture;
+    let mut set = |key: &str, value: f32| header.set(&format!("{arch}.rope.{key}"), value);
+    for (rope, key) in config.ropes.iter().zip(["freq_base", "freq_base_swa"]) {
+        set(key, rope.theta);
+    }
+    let (kind, original) = match config.rope().map(|r| &r.scaling) {
+        Some(RopeScaling::Linear { factor }) => {
+            set("scaling.factor", *factor);
+            ("linear", None)
+        }
+        Some(RopeScaling::Yarn(yarn)) => {
+            let usual = Yarn::new(yarn.factor, yarn.original);
+            set("scaling.factor", yarn.factor);
+            // A factor on the temperature that follows from the stretch.
+            for (key, value, usual) in [
+                ("scaling.attn_factor", yarn.attention_factor / usual.attention_factor, 1.0),
+                ("scaling.yarn_beta_fast", yarn.beta_fast, usual.beta_fast),
+                ("scaling.yarn_beta_slow", yarn.beta_slow, usual.beta_slow),
+            ] {
+                if value != usual {
+                    set(key, value);
+                }
+            }
+            ("yarn", Some(yarn.original))
+        }
+        Some(RopeScaling::LongRope { attention_factor, .. }) => {
+            set("scaling.attn_factor", *attention_factor);
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    header.set(&format!("{arch}.rope.scaling.type"), kind);
+    if let Some(original) = original {
+        let original = u32::try_from(original)
+            .map_err(|_| Error::Convert(format!("a context of training of {original} does not fit 32 bits")))?;
+        header.set(&format!("{arch}.rope.scaling.original_context_length"), original);
+    }
+    Ok(())
+}
+
+/// What an encoder does with its rows.
+fn encoder(source: &ModelSource, plan: &Plan, header: &mut GgufHeader, notes: &mut Vec<String>) -> Result<()> {
+    let ModelSource::Hf(folder) = source else { return Ok(()) };
+    let types = plan.items.iter().find(|item| item.site == Some(Site::TokenTypeEmbedding));
+    header.set("tokenizer.ggml.token_type_count", types.map_or(1, |item| item.weight.rows() as u32));
+    if folder.read("modules.json")?.is_none() {
+        return Ok(());
+    }
+    let encoder = load_encoder(source)?;
+    if !encoder.dense.is_empty() {
+        return Err(Error::Convert(format!(
+            "{}: it has projections behind the pooling, which a GGUF file of a bert cannot say",
+            source.name()
+        )));
+    }
+    let pooling: u32 = match encoder.pooling {
+        Pooling::Mean => 1,
+        Pooling::Cls => 2,
+        Pooling::Last => 3,
+    };
+    header.set("bert.pooling_type", pooling);
+    if !encoder.normalize {
+        notes.push("its vectors have lengths of their own; those of a GGUF file are brought to length 1".into());
+    }
     Ok(())
 }
 

@@ -8,15 +8,14 @@ use std::path::Path;
 
 use porism_formats::hf::{HfTensor, HfWriter, MAX_SHARD_BYTES};
 use porism_formats::{Gguf, HfFolder};
-use porism_kernels::BlockType;
 use porism_text::{SpecialIds, TokenType, VocabSource};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::config_json::{dtype, model_config};
 use super::modules::{self, Staging};
 use super::plan::Plan;
 use super::{Target, stream};
 use crate::config::ModelConfig;
-use crate::site::{BlockSite, Site};
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
@@ -83,7 +82,11 @@ fn described(gguf: &Gguf, source: &ModelSource, config: &ModelConfig, plan: &Pla
     if let Some(object) = tokenizer_config.as_object_mut() {
         object.insert("model_max_length".into(), json!(config.context));
     }
-    let mut model = model_config(source, config, plan, &ids)?;
+    let mut model = model_config(gguf, source, config, plan)?;
+    for (key, id) in [("bos_token_id", json!(ids.bos)), ("eos_token_id", ids.ends()), ("pad_token_id", json!(ids.pad))]
+    {
+        model.insert(key.into(), id);
+    }
     if let Some(name) = gguf.find_str("general.name")? {
         model.insert("_name_or_path".into(), json!(name));
     }
@@ -136,85 +139,6 @@ fn drop_padding(vocabulary: &mut VocabSource<'_>) {
     while vocabulary.tokens.len() > 1 && is_padding(vocabulary) {
         vocabulary.tokens.pop();
         vocabulary.types.pop();
-    }
-}
-
-fn dtype(block: BlockType) -> &'static str {
-    match block {
-        BlockType::F16 => "float16",
-        BlockType::BF16 => "bfloat16",
-        _ => "float32",
-    }
-}
-
-/// The number that an f32 was written as before it was rounded (1e-5 and not 9.99999974e-6).
-fn decimal(value: f32) -> Value {
-    let shortest: f64 = value.to_string().parse().unwrap_or(f64::from(value));
-    json!(shortest)
-}
-
-fn model_config(source: &ModelSource, config: &ModelConfig, plan: &Plan, ids: &Ids) -> Result<Map<String, Value>> {
-    use BlockSite::{AttentionOutput, Down, Gate, Key, Query, Up, Value as ValueSite};
-    let names = source.names()?;
-    // Qwen 2 always has biases on query, key and value, and no switch for them.
-    let attention_bias = match config.architecture.as_str() {
-        "qwen2" => !biases(plan, &[Query, Key, ValueSite], config.layers, "attention")?,
-        _ => biases(plan, &[Query, Key, ValueSite, AttentionOutput], config.layers, "attention")?,
-    };
-    if config.architecture == "qwen2" && attention_bias {
-        return Err(Error::Convert("a qwen2 without biases on query, key and value: transformers has none".into()));
-    }
-    let mlp_bias = biases(plan, &[Gate, Up, Down], config.layers, "feed-forward")?;
-    let dtype = dtype(plan.main_type());
-    let theta = decimal(config.rope().map_or(10_000.0, |r| r.theta));
-    let value = json!({
-        "architectures": [names.hf_class],
-        "attention_bias": attention_bias,
-        "attention_dropout": 0.0,
-        "bos_token_id": ids.bos,
-        "dtype": dtype,
-        "eos_token_id": ids.ends(),
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": config.width,
-        "initializer_range": 0.02,
-        "intermediate_size": config.ffn,
-        "max_position_embeddings": config.context,
-        "mlp_bias": mlp_bias,
-        "model_type": names.hf_model_type,
-        "num_attention_heads": config.heads,
-        "num_hidden_layers": config.layers,
-        "num_key_value_heads": config.kv_heads,
-        "pad_token_id": ids.pad,
-        "pretraining_tp": 1,
-        "rms_norm_eps": decimal(config.norm_eps),
-        "rope_parameters": { "rope_theta": theta, "rope_type": "default" },
-        "rope_theta": theta,
-        "tie_word_embeddings": config.tied_embeddings,
-        "torch_dtype": dtype,
-        "use_cache": true,
-        "vocab_size": config.vocab,
-    });
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Ok(Map::new()),
-    }
-}
-
-/// Whether these projections have biases; transformers has one switch for all of them.
-fn biases(plan: &Plan, sites: &[BlockSite], layers: usize, what: &str) -> Result<bool> {
-    let found = plan
-        .items
-        .iter()
-        .filter(|item| item.bias && matches!(item.site, Some(Site::Block(_, site)) if sites.contains(&site)))
-        .count();
-    match found {
-        0 => Ok(false),
-        all if all == sites.len() * layers => Ok(true),
-        some => Err(Error::Convert(format!(
-            "{some} of the {} {what} projections have a bias: transformers knows all or none",
-            sites.len() * layers
-        ))),
     }
 }
 
