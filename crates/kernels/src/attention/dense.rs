@@ -63,21 +63,8 @@ impl DenseSpan {
         );
         let before = positions.len() - queries.len();
         let visible = (before..positions.len())
-            .map(|own| match mask {
-                Mask::Causal => seeded..seeded + own + 1,
-                Mask::Window(window) => {
-                    let position = positions[own] as usize;
-                    let hidden = positions[..=own].partition_point(|&p| p as usize + window <= position);
-                    seeded + hidden..seeded + own + 1
-                }
-                Mask::Full => seeded..keys.len(),
-                Mask::Around(window) => {
-                    let position = positions[own] as usize;
-                    let before = positions.partition_point(|&p| p as usize + window <= position);
-                    let end = positions.partition_point(|&p| (p as usize) < position + window);
-                    seeded + before.min(end)..seeded + end
-                }
-            })
+            .map(|own| mask.visible(positions, own))
+            .map(|seen| seeded + seen.start..seeded + seen.end)
             .collect();
         DenseSpan { queries, keys, seeded, visible }
     }

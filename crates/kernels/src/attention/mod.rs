@@ -1,5 +1,7 @@
 //! Attention: softmax(scale * Q K^T) V over the entries that a row may see.
 
+use std::ops::Range;
+
 pub mod backward;
 pub mod dense;
 pub mod paged;
@@ -16,6 +18,22 @@ pub enum Mask {
     Full,
     /// The entries whose position differs by less than the given number of positions, on either side.
     Around(usize),
+}
+
+impl Mask {
+    /// The entries that the row of entry `own` sees; `positions` are those of all entries, in ascending order.
+    pub fn visible(self, positions: &[u32], own: usize) -> Range<usize> {
+        let position = positions[own] as usize;
+        match self {
+            Mask::Causal => 0..own + 1,
+            Mask::Window(window) => positions[..=own].partition_point(|&p| p as usize + window <= position)..own + 1,
+            Mask::Full => 0..positions.len(),
+            Mask::Around(window) => {
+                let first = positions.partition_point(|&p| p as usize + window <= position);
+                first..positions.partition_point(|&p| (p as usize) < position + window)
+            }
+        }
+    }
 }
 
 /// What is added to a score for the distance between a row's own entry and the one it looks at (T5, MPNet).

@@ -160,30 +160,13 @@ impl CpuState {
     /// The layer's cache as the last `rows.len()` appended rows see it.
     pub(super) fn span(&self, layer: usize, mask: Mask, rows: Range<usize>) -> PagedSpan<'_> {
         let layer = &self.layers[layer];
-        let total = layer.seeded + layer.positions.len();
         let before = layer.positions.len() - rows.len();
-        let visible = (0..rows.len()).map(|i| {
-            let end = layer.seeded + before + i + 1;
-            match mask {
-                Mask::Full => 0..total,
-                Mask::Window(window) => {
-                    let position = layer.positions[before + i] as usize;
-                    let hidden = layer.positions[..before + i].partition_point(|&p| p as usize + window <= position);
-                    layer.seeded + hidden..end
-                }
-                Mask::Around(window) => {
-                    let position = layer.positions[before + i] as usize;
-                    let hidden = layer.positions.partition_point(|&p| p as usize + window <= position);
-                    let end = layer.positions.partition_point(|&p| (p as usize) < position + window);
-                    layer.seeded + hidden..layer.seeded + end
-                }
-                _ => 0..end,
-            }
-        });
         // Entries are counted from the first page that is still there.
-        let gone = layer.gone * PAGE;
-        let kept = |r: Range<usize>| r.start.saturating_sub(gone)..r.end - gone;
-        let visible = visible.map(kept).collect();
+        let (seeded, gone) = (layer.seeded, layer.gone * PAGE);
+        let visible = (before..layer.positions.len())
+            .map(|own| mask.visible(&layer.positions, own))
+            .map(|seen| (seeded + seen.start).saturating_sub(gone)..seeded + seen.end - gone)
+            .collect();
         let pages = layer.pages.iter().map(|p| PageRef { k: p.k.slice(), v: p.v.slice() }).collect();
         PagedSpan { rows, pages, own: layer.seeded + before - gone, always: layer.seeded, visible }
     }
