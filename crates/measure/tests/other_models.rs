@@ -36,7 +36,8 @@ fn perplexity_is_that_of_an_independent_forward_pass() {
             continue;
         }
         let source = ModelSource::open(&path).expect("a model");
-        let (decoder, tokenizer) = (load_decoder(&source).expect("a decoder"), source.tokenizer().expect("a tokenizer"));
+        let (decoder, tokenizer) =
+            (load_decoder(&source).expect("a decoder"), source.tokenizer().expect("a tokenizer"));
         let text = TokenizedText::new(&tokenizer, text, Protocol::LLAMA_CPP).expect("tokens");
         let steps = CpuExecutor::new(Arc::new(Pool::new(2)), Isa::detect(), Activations::F32);
         let mut scorer = DecoderScorer::new(&decoder, steps, KvType::F32);

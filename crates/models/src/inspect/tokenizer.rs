@@ -89,16 +89,13 @@ pub(super) fn of_folder(folder: &HfFolder) -> Result<Option<TokenizerFacts>> {
         problem: None,
     };
     let tokenizer = Tokenizer::from_hf(folder.path());
-    match &tokenizer {
-        Ok(tokenizer) => {
-            facts.pre = tokenizer.pre_tokenizer().map(str::to_string);
-            facts.size = Some(tokenizer.vocab_size() as u64);
-            for (role, id) in tokenizer.special_ids().named() {
-                let text = tokenizer.token_text(id).map(str::to_string);
-                facts.special.push(SpecialToken { role: role_of(role), id, text });
-            }
+    if let Ok(tokenizer) = &tokenizer {
+        facts.pre = tokenizer.pre_tokenizer().map(str::to_string);
+        facts.size = Some(tokenizer.vocab_size() as u64);
+        for (role, id) in tokenizer.special_ids().named() {
+            let text = tokenizer.token_text(id).map(str::to_string);
+            facts.special.push(SpecialToken { role: role_of(role), id, text });
         }
-        Err(_) => {}
     }
     facts.complete(tokenizer);
     Ok(Some(facts))
