@@ -51,7 +51,7 @@ pub static ROBERTA: NameTable = NameTable {
     ignored: &["pooler.", "lm_head.", "classifier.", "embeddings.position_ids"],
     describe: |facts| {
         let padding = facts.usize("", "pad_token_id")?.unwrap_or(1);
-        bert(facts, padding + 1)
+        bert(facts, padding.saturating_add(1))
     },
     ..BERT
 };

@@ -34,7 +34,7 @@ pub static MPNET: NameTable = NameTable {
     ignored: &["pooler.", "lm_head.", "embeddings.position_ids"],
     describe: |facts| {
         let padding = facts.usize("", "pad_token_id")?.unwrap_or(1);
-        let mut config = bert(facts, padding + 1)?;
+        let mut config = bert(facts, padding.saturating_add(1))?;
         config.relative_buckets = Some(facts.usize("", "relative_attention_num_buckets")?.unwrap_or(32));
         Ok(config)
     },
