@@ -68,6 +68,21 @@ pub(crate) fn for_rows2<T: Send, U: Send>(
     });
 }
 
+/// Columns that one tile sums over all rows.
+const COLUMN_TILE: usize = 64;
+
+/// Cuts `out`, one number a column, into tiles and calls `fill(first_column, columns)` for each: sums over rows, which
+/// no two threads share.
+pub(crate) fn for_columns(pool: &Pool, out: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
+    let width = out.len();
+    let parts = Disjoint::new(out);
+    pool.run(width.div_ceil(COLUMN_TILE), &|tile| {
+        let columns = tile * COLUMN_TILE..width.min((tile + 1) * COLUMN_TILE);
+        // SAFETY: each tile has columns of its own, and the pool runs each tile once.
+        fill(columns.start, unsafe { parts.part(columns.clone()) });
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,9 @@
 //! LayerNorm of rows: `y = (x - mean) / sqrt(variance + eps) * weight + bias` (Ba, Kiros and Hinton 2016), and its
 //! backward.
 
-use crate::disjoint::{Disjoint, for_rows};
+use crate::disjoint::{for_columns, for_rows};
 use crate::lanes::{by_isa, dot, dot3, sum};
 use crate::{Isa, Pool};
-
-/// Columns of the gradients of weight and bias that one tile sums over all rows.
-const COLUMN_TILE: usize = 64;
 
 /// Normalizes each row of x `[rows, width]` into `out` of the same shape; `weight` and `bias` have `width` numbers.
 ///
@@ -93,16 +90,6 @@ pub fn layer_norm_backward(
         assert_eq!(dbias.len(), width, "layer_norm_backward: dbias");
         for_columns(pool, dbias, |first, out| sum_rows(isa, dy, width, first, out));
     }
-}
-
-fn for_columns(pool: &Pool, out: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
-    let width = out.len();
-    let parts = Disjoint::new(out);
-    pool.run(width.div_ceil(COLUMN_TILE), &|tile| {
-        let columns = tile * COLUMN_TILE..width.min((tile + 1) * COLUMN_TILE);
-        // SAFETY: each tile has columns of its own.
-        fill(columns.start, unsafe { parts.part(columns.clone()) });
-    });
 }
 
 by_isa! {

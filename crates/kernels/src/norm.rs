@@ -1,11 +1,8 @@
 //! RMSNorm of rows: `y = x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich 2019), and its backward.
 
-use crate::disjoint::{Disjoint, for_rows};
+use crate::disjoint::{for_columns, for_rows};
 use crate::lanes::{by_isa, dot, dot3};
 use crate::{Isa, Pool};
-
-/// Columns of the weight's gradient that one tile sums over all rows.
-const COLUMN_TILE: usize = 64;
 
 /// Normalizes each row of x `[rows, width]` into `out` of the same shape; `weight` has `width` factors.
 ///
@@ -74,13 +71,7 @@ pub fn rms_norm_backward(
         for_rows(pool, 1, &mut inverses, |first, part| {
             inverses_of_rows(isa, &x[first * width..(first + part.len()) * width], width, eps, part);
         });
-        let parts = Disjoint::new(dweight);
-        pool.run(width.div_ceil(COLUMN_TILE), &|tile| {
-            let columns = tile * COLUMN_TILE..width.min((tile + 1) * COLUMN_TILE);
-            // SAFETY: each tile has columns of its own.
-            let part = unsafe { parts.part(columns.clone()) };
-            weight_gradient(isa, x, dy, &inverses, width, columns.start, part);
-        });
+        for_columns(pool, dweight, |first, part| weight_gradient(isa, x, dy, &inverses, width, first, part));
     }
 }
 

@@ -181,30 +181,34 @@ pub trait Steps: Sized {
             None => x,
         };
         self.probe(ProbeGroup::FfnInput(layer as u32), normed)?;
-        let hidden = match &ffn.kind {
+        let (hidden, down) = match &ffn.kind {
             FfnKind::Gated(f) => {
                 let gate = self.linear(&f.gate, normed, batch)?;
                 let up = self.linear(&f.up, normed, batch)?;
-                self.act_mul(f.activation, gate, up)?
+                (self.act_mul(f.activation, gate, up)?, &f.down)
             }
             FfnKind::Plain(f) => {
                 let up = self.linear(&f.up, normed, batch)?;
-                self.act(f.activation, up)?
+                (self.act(f.activation, up)?, &f.down)
             }
             FfnKind::Moe(moe) => return self.moe(layer, moe, normed, batch),
         };
         self.probe(ProbeGroup::DownInput(layer as u32), &hidden)?;
-        let down = match &ffn.kind {
-            FfnKind::Gated(f) => &f.down,
-            FfnKind::Plain(f) => &f.down,
-            FfnKind::Moe(_) => return Ok(hidden),
-        };
         self.linear(down, &hidden, batch)
     }
 
     /// A mixture of experts on normed rows: each row through the experts that its router chose.
     fn moe(&mut self, layer: usize, moe: &Moe, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
         crate::moe::mix(self, layer, moe, x, batch)
+    }
+
+    /// The projection to the vocabulary and its cap, of normed rows.
+    fn logits(&mut self, head: &Head, normed: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
+        let logits = self.linear(&head.linear, normed, batch)?;
+        match head.softcap {
+            Some(cap) => self.softcap(cap, logits),
+            None => Ok(logits),
+        }
     }
 
     /// Norm, projection to the vocabulary and what is asked of it. `x` holds the wanted rows only and
@@ -218,10 +222,7 @@ pub trait Steps: Sized {
     ) -> Result<HeadOutput<Self::Rows>> {
         let normed = self.norm(&head.norm, x)?;
         self.probe(ProbeGroup::HeadInput, &normed)?;
-        let mut logits = self.linear(&head.linear, &normed, batch)?;
-        if let Some(cap) = head.softcap {
-            logits = self.softcap(cap, logits)?;
-        }
+        let logits = self.logits(head, &normed, batch)?;
         match request {
             HeadRequest::Logits => Ok(HeadOutput::Rows(logits)),
             HeadRequest::LogProbOf(tokens) => {

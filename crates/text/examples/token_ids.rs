@@ -3,7 +3,7 @@
 //! MODEL is a GGUF file or a Hugging Face folder, TEXTS.json an array of strings. Prints one line for each text:
 //! its ids, separated by spaces. `--special` adds BOS, EOS and the like, `--parse` reads the spelling of control
 //! tokens, `--pre-tokenizer NAME` forces one. `scripts/fixtures/tokenizers_compare.py` calls it.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout)] // Its result is what it prints.
 
 use std::fmt::Write;
 use std::path::Path;

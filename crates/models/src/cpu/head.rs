@@ -1,6 +1,6 @@
 //! The head on the CPU executor: two-digit products, and strips of rows wherever less than all logits is wanted.
 
-use porism_kernels::{loss, softcap};
+use porism_kernels::loss;
 
 use super::{CpuExecutor, Rows, check_targets};
 use crate::batch::Batch;
@@ -43,14 +43,10 @@ impl CpuExecutor {
     }
 
     /// Logits of the rows `rows` of the head's normed input.
-    fn logits(&mut self, head: &Head, normed: &Rows, rows: std::ops::Range<usize>, batch: &Batch) -> Result<Rows> {
+    fn strip(&mut self, head: &Head, normed: &Rows, rows: std::ops::Range<usize>, batch: &Batch) -> Result<Rows> {
         let selected: Vec<usize> = rows.collect();
         let part = self.select_rows(normed, &selected)?;
-        let mut logits = self.linear(&head.linear, &part, &batch.select(&selected))?;
-        if let Some(cap) = head.softcap {
-            softcap::softcap(&self.pool, self.isa, cap, logits.data_mut());
-        }
-        Ok(logits)
+        self.logits(head, &part, &batch.select(&selected))
     }
 
     /// The step's body.
@@ -66,12 +62,7 @@ impl CpuExecutor {
         let n = normed.tokens();
         let vocab = head.linear.out_features();
         if let HeadRequest::Logits = request {
-            let logits = self.linear(&head.linear, &normed, batch)?;
-            return match head.softcap {
-                Some(cap) => self.softcap(cap, logits),
-                None => Ok(logits),
-            }
-            .map(HeadOutput::Rows);
+            return self.logits(head, &normed, batch).map(HeadOutput::Rows);
         }
         let (given, wanted) = match request {
             HeadRequest::LogProbOf(t) => (t.len(), n),
@@ -87,7 +78,7 @@ impl CpuExecutor {
         let mut numbers = self.shelf.rows(n, 1);
         for first in (0..n).step_by(HEAD_ROWS) {
             let rows = first..(first + HEAD_ROWS).min(n);
-            let logits = self.logits(head, &normed, rows.clone(), batch)?;
+            let logits = self.strip(head, &normed, rows.clone(), batch)?;
             match request {
                 HeadRequest::Logits => {}
                 HeadRequest::TopK(k) => {

@@ -188,18 +188,6 @@ impl CpuExecutor {
         self.norms.entry(key).or_insert_with(make).clone()
     }
 
-    /// Queries or keys through their norm, if they have one, and turned to their positions.
-    fn place(&mut self, attention: &Attention, norm: Option<&Norm>, x: Rows, batch: &Batch) -> Result<Rows> {
-        let mut x = match norm {
-            Some(norm) => self.norm(norm, &x)?,
-            None => x,
-        };
-        if let Some(rope) = &attention.rope {
-            self.rotate(rope, &mut x, attention.spec.head_dim, batch);
-        }
-        Ok(x)
-    }
-
     fn rotate(&mut self, rope: &Rope, x: &mut Rows, head_dim: usize, batch: &Batch) {
         let known = self.rope.iter().position(|c| Arc::ptr_eq(&c.frequencies, &rope.inverse_frequencies));
         let at = known.unwrap_or_else(|| {
@@ -482,8 +470,8 @@ impl Steps for CpuExecutor {
         self.probe(ProbeGroup::AttentionInput(layer as u32), normed)?;
         let Attention { query, key, value, query_norm, key_norm, .. } = attention;
         let [q, k, v] = self.linear_many([query, key, value], normed, batch)?;
-        let q = self.place(attention, query_norm.as_ref(), q, batch)?;
-        let k = self.place(attention, key_norm.as_ref(), k, batch)?;
+        let q = self.position(attention, query_norm.as_ref(), q, batch)?;
+        let k = self.position(attention, key_norm.as_ref(), k, batch)?;
         Ok((q, k, v))
     }
 
