@@ -22,7 +22,7 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Prod
     let few = x.tokens() <= FEW_TOKENS;
     let strips: usize = products.iter().map(|p| p.weight.rows.div_ceil(LANES)).sum();
     // Large enough to be worth a counter increment, small enough that the threads end together.
-    let per_tile = if few { (strips / (8 * pool.threads())).clamp(2, 64) } else { 2 };
+    let per_tile = if few { (strips / (16 * pool.threads())).clamp(1, 64) } else { 2 };
     let tiles = strip_tiles(products, per_tile);
     let outs: Vec<OutPtr> = products.iter_mut().map(|p| OutPtr(p.out.as_mut_ptr())).collect();
     let products: &[Product<'_>] = products;
