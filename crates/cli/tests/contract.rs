@@ -153,6 +153,7 @@ fn measurements_have_their_keys() {
             "peak_rss_bytes",
             "peak_anonymous_bytes",
             "cache_bytes",
+            "gops_per_second",
         ];
         assert_eq!(keys(row), expected);
     }

@@ -115,8 +115,10 @@ fn every_test_runs_at_every_depth() {
                 assert_eq!(row.spec, spec);
                 assert!(row.tokens_per_second.is_finite() && row.tokens_per_second > 0.0, "{row:?}");
                 let seconds = n as f64 / row.tokens_per_second;
-                let bytes = work(&decoder, &spec).bytes as f64;
-                assert!((row.gb_per_second * seconds * 1e9 / bytes - 1.0).abs() < 1e-9, "{row:?}");
+                let Work { bytes, projection_operations } = work(&decoder, &spec);
+                assert!((row.gb_per_second * seconds * 1e9 / bytes as f64 - 1.0).abs() < 1e-9, "{row:?}");
+                let operations = projection_operations as f64;
+                assert!((row.gops_per_second * seconds * 1e9 - operations).abs() <= 1e-9 * operations, "{row:?}");
                 if cfg!(target_os = "linux") {
                     assert!(row.memory.peak_rss_bytes > 1 << 20, "{row:?}");
                 }
@@ -142,6 +144,7 @@ fn reports_have_the_documented_fields_and_come_back() {
         gb_per_second: 0.25,
         memory: Memory { peak_rss_bytes: 150_000_000, peak_anonymous_bytes: 50_000_000 },
         cache_bytes: 7,
+        gops_per_second: 1.5,
     };
     let report = Report {
         machine: Limits { read_gb_per_second: 23.5, f32_gflops: 195.5, int8_gops: 300.5 },
@@ -155,7 +158,7 @@ fn reports_have_the_documented_fields_and_come_back() {
         concat!(
             r#"{"machine":{"read_gb_per_second":23.5,"f32_gflops":195.5,"int8_gops":300.5},"isa":"avx2","model":"model.gguf","rows":["#,
             r#"{"test":"first_token","n":31,"depth":0,"threads":2,"kv_type":"f16","activations":"int8","#,
-            r#""tokens_per_second":2.5,"gb_per_second":0.25,"peak_rss_bytes":150000000,"peak_anonymous_bytes":50000000,"cache_bytes":7}]}"#
+            r#""tokens_per_second":2.5,"gb_per_second":0.25,"peak_rss_bytes":150000000,"peak_anonymous_bytes":50000000,"cache_bytes":7,"gops_per_second":1.5}]}"#
         )
     );
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);

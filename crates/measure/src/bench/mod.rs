@@ -111,6 +111,8 @@ pub struct Row {
     pub memory: Memory,
     /// The part of it that is the cache, at the end of the row.
     pub cache_bytes: u64,
+    /// Operations of the projections ([`Work::projection_operations`]), in 10^9 a second.
+    pub gops_per_second: f64,
 }
 
 impl Row {
@@ -122,6 +124,7 @@ impl Row {
             gb_per_second: work.bytes as f64 / seconds / 1e9,
             memory,
             cache_bytes,
+            gops_per_second: work.projection_operations as f64 / seconds / 1e9,
         }
     }
 }

@@ -42,7 +42,7 @@ use question::Question;
   porism bench --json
       {machine: {read_gb_per_second, f32_gflops, int8_gops}, isa, model, rows: [{test, n, depth,
        threads, kv_type, activations, tokens_per_second, gb_per_second, peak_rss_bytes,
-       peak_anonymous_bytes, cache_bytes}]}")]
+       peak_anonymous_bytes, cache_bytes, gops_per_second}]}")]
 pub struct BenchArgs {
     /// Which tests run
     #[arg(
@@ -212,7 +212,7 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
     if args.json {
         return output::json(&report);
     }
-    table::print(&report, &loaded.decoder, cores[0])
+    table::print(&report, cores[0])
 }
 
 fn modes(args: &BenchArgs) -> Vec<(Activations, KvType)> {

@@ -1,15 +1,14 @@
 //! The report as a table for people.
 
 use anyhow::Result;
-use porism_measure::bench::{Report, Test, work};
+use porism_measure::bench::{Report, Test};
 use porism_measure::limits::Limits;
-use porism_models::Decoder;
 use porism_models::cpu::Activations;
 
 use crate::output;
 
 /// Prints a report; `cores` are those that the machine was measured with.
-pub(super) fn print(report: &Report, decoder: &Decoder, cores: usize) -> Result<()> {
+pub(super) fn print(report: &Report, cores: usize) -> Result<()> {
     let Limits { read_gb_per_second, f32_gflops, int8_gops } = report.machine;
     output::line(&report.model)?;
     output::line(&format!(
@@ -34,13 +33,10 @@ pub(super) fn print(report: &Report, decoder: &Decoder, cores: usize) -> Result<
     let mut table = vec![head.map(str::to_string)];
     for row in &report.rows {
         let spec = &row.spec;
-        let tokens = if spec.test == Test::FirstToken { 1 } else { spec.n };
-        let seconds = tokens as f64 / row.tokens_per_second;
         let peak = match spec.activations {
             Activations::F32 => f32_gflops,
             Activations::Int8 => int8_gops,
         };
-        let operations = work(decoder, spec).projection_operations as f64 / seconds / 1e9;
         table.push([
             spec.test.name().to_string(),
             spec.n.to_string(),
@@ -51,7 +47,7 @@ pub(super) fn print(report: &Report, decoder: &Decoder, cores: usize) -> Result<
             format!("{:.1}", row.tokens_per_second),
             format!("{:.2}", row.gb_per_second),
             percent(row.gb_per_second / read_gb_per_second),
-            if operations > 0.0 { percent(operations / peak) } else { "-".to_string() },
+            if row.gops_per_second > 0.0 { percent(row.gops_per_second / peak) } else { "-".to_string() },
             megabytes(row.memory.peak_rss_bytes),
             megabytes(row.memory.peak_anonymous_bytes),
             megabytes(row.cache_bytes),
