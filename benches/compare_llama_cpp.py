@@ -4,7 +4,8 @@
 The two alternate within one run, since on a shared machine only figures taken side by side can be compared. A row is
 a test of one model (see plan.json beside this file). In every round each row starts three programs one after the
 other, another one first each time: llama.cpp without and with flash attention, and porism, each in a process of its
-own whose peak memory the system tells (ru_maxrss). Every figure is a line of JSON in the output; what a program cannot
+own whose peak memory the system tells (ru_maxrss); the way of llama.cpp that is a fifth slower than the other is not
+run again. Every figure is a line of JSON in the output; what a program cannot
 run is a line with its error. At the end, or later with --summarize, the rows become tables: medians over all rounds,
 the ratio to the better of llama.cpp's two, the spread. Nothing but Python's standard library is needed.
 
@@ -183,6 +184,7 @@ def run(args, output):
         output.flush()
         return row
 
+    slower = set()
     for turn in range(args.rounds):
         limits = machine(args, models[rows[0]["model"]])
         yield write({"machine": limits, "round": turn + 1, "cores": len(os.sched_getaffinity(0)), "version": version})
@@ -194,8 +196,10 @@ def run(args, output):
                         ("llama.cpp -fa 1", lambda: run_llama_cpp(args, row, model, 1)),
                         ("porism", lambda: run_porism(args, row, model))]
             first = (turn + number) % len(programs)
-            figures = []
+            figures, speeds = [], {}
             for name, program in programs[first:] + programs[:first]:
+                if (number, name) in slower:
+                    continue
                 facts = {**row, "program": name, "round": turn + 1, "model_bytes": os.path.getsize(model),
                          "load_before": round(os.getloadavg()[0], 2),
                          "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
@@ -207,12 +211,16 @@ def run(args, output):
                     else:
                         facts.update(program())
                     facts["tokens_per_second"] = statistics.median(facts["samples"])
-                    figures.append(f"{name} {facts['tokens_per_second']:.1f}")
+                    speeds[name] = facts["tokens_per_second"]
+                    figures.append(f"{name} {speeds[name]:.1f}")
                 except (Failed, OSError, ValueError, KeyError, IndexError) as error:
                     facts["error"] = str(error) or repr(error)
                     figures.append(f"{name} failed")
                 facts["wall_seconds"] = round(time.perf_counter() - started, 2)
                 yield write(facts)
+            # Only llama.cpp's better one counts: one that is a fifth slower than the other need not run again.
+            peers = {name: speed for name, speed in speeds.items() if name != "porism"}
+            slower |= {(number, name) for name, speed in peers.items() if speed < 0.8 * max(peers.values())}
             print(f"round {turn + 1}, row {number + 1} of {len(rows)}, {tables.name(row)}: {', '.join(figures)}",
                   file=sys.stderr)
 

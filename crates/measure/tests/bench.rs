@@ -90,9 +90,11 @@ fn rows_run_behind_windows_that_have_moved_on() {
 fn the_cache_is_that_of_all_sequences() {
     let decoder = toy_decoder();
     // 301 entries are two pages of 256.
-    let row = |test, n| run_row(&decoder, Isa::detect(), &spec(test, n, 300), 1).expect("a row").cache_bytes;
-    assert_eq!(row(Test::Batch, 1), 512 * ENTRY);
-    assert_eq!(row(Test::Sequences, 3), 3 * 512 * ENTRY);
+    let row = |test, n, depth| run_row(&decoder, Isa::detect(), &spec(test, n, depth), 1).expect("a row").cache_bytes;
+    assert_eq!(row(Test::Batch, 1, 300), 512 * ENTRY);
+    assert_eq!(row(Test::Sequences, 3, 300), 3 * 512 * ENTRY);
+    assert_eq!(row(Test::Batch, 2, 0), 256 * ENTRY);
+    assert_eq!(row(Test::Generate, 2, 0), 256 * ENTRY);
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub struct Row {
     /// What the process took.
     #[serde(flatten)]
     pub memory: Memory,
-    /// The part of it that is the cache, at the end of the row.
+    /// The part of it that is the cache, at its largest.
     pub cache_bytes: u64,
     /// Operations of the projections ([`Work::projection_operations`]), in 10^9 a second.
     pub gops_per_second: f64,

@@ -46,6 +46,7 @@ pub fn run_row(decoder: &Decoder, isa: Isa, spec: &RowSpec, repeat: usize) -> Re
     }
     let start = Start::of(&bench.states, decoder);
     let mut seconds = Vec::with_capacity(repeat);
+    let mut cache = 0;
     for run in 0..=repeat {
         let time = match spec.test {
             Test::Prefill => timed(|| bench.prompt(spec.depth, spec.n))?,
@@ -56,6 +57,7 @@ pub fn run_row(decoder: &Decoder, isa: Isa, spec: &RowSpec, repeat: usize) -> Re
                 let mut time = Duration::ZERO;
                 for _ in 0..PASSES {
                     time += timed(|| bench.forward(&batch))?;
+                    cache = cache.max(bench.cache_bytes());
                     start.restore(&mut bench.states)?;
                 }
                 time / PASSES
@@ -67,12 +69,10 @@ pub fn run_row(decoder: &Decoder, isa: Isa, spec: &RowSpec, repeat: usize) -> Re
         if run > 0 {
             seconds.push(time.as_secs_f64());
         }
-        if run < repeat {
-            start.restore(&mut bench.states)?;
-        }
+        cache = cache.max(bench.cache_bytes());
+        start.restore(&mut bench.states)?;
     }
-    let cache = bench.states.iter().map(CpuState::bytes).sum::<usize>();
-    Ok(Row::new(spec, &work(decoder, spec), median(seconds), Memory::of("self"), cache as u64))
+    Ok(Row::new(spec, &work(decoder, spec), median(seconds), Memory::of("self"), cache))
 }
 
 fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -133,6 +133,10 @@ impl Bench<'_> {
             self.forward(&batch)?;
         }
         Ok(())
+    }
+
+    fn cache_bytes(&self) -> u64 {
+        self.states.iter().map(CpuState::bytes).sum::<usize>() as u64
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<()> {
