@@ -3,8 +3,8 @@
 //! For output `o` and token `t`, over groups `g` of a row in order:
 //! `acc = fma(float(sum q x), scale_w * scale_x, acc)`, and for formats with a minimum
 //! `acc = fma(min, scale_x * sum x, acc)` once for each minimum of 32 inputs. The integer sums are exact on every level, so all levels give
-//! the same bits. Up to four tokens go straight from unpacked registers; more tokens share a strip that is
-//! unpacked once into a buffer.
+//! the same bits. One or two tokens go straight from unpacked registers; more tokens share two strips that are
+//! unpacked once into a buffer, so many inputs at a time that it stays in the first cache.
 
 use super::panel::{Format, PANEL_COLS, with_format};
 use super::strip::{LANES, OutPtr, StripTile, strip_tiles};
@@ -12,7 +12,9 @@ use super::{Product, QuantizedRows};
 use crate::{Isa, Pool};
 
 /// Tokens up to which a strip is multiplied from registers and not through a buffer.
-const FEW_TOKENS: usize = 4;
+const FEW_TOKENS: usize = 2;
+/// Tokens up to which reading the weights takes longer than multiplying.
+const SMALL_BATCH: usize = 16;
 
 /// Runs all products; sizes are checked by the caller.
 pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Product<'_>]) {
@@ -21,8 +23,8 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Prod
     }
     let few = x.tokens() <= FEW_TOKENS;
     let strips: usize = products.iter().map(|p| p.weight.rows.div_ceil(LANES)).sum();
-    // Large enough to be worth a counter increment, small enough that the threads end together.
-    let per_tile = if few { (strips / (16 * pool.threads())).clamp(1, 64) } else { 2 };
+    // Large enough to be worth a counter increment, small enough that the threads end together; pairs of strips.
+    let per_tile = if x.tokens() <= SMALL_BATCH { (strips / (32 * pool.threads())).clamp(1, 32) * 2 } else { 2 };
     let tiles = strip_tiles(products, per_tile);
     let outs: Vec<OutPtr> = products.iter_mut().map(|p| OutPtr(p.out.as_mut_ptr())).collect();
     let products: &[Product<'_>] = products;
@@ -91,11 +93,11 @@ fn scalar<F: Format>(weight: &super::MatrixRef<'_>, tile: StripTile, x: &Quantiz
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
-    use std::cell::RefCell;
+    use std::mem::MaybeUninit;
 
     use super::super::MatrixRef;
     use super::super::panel::{Format, PANEL_COLS, Panel};
-    use super::super::strip::{LANES, OutPtr, StripTile, store, strip_rows};
+    use super::super::strip::{LANES, OutPtr, StripTile, load, store, strip_rows};
     use super::QuantizedRows;
 
     macro_rules! entry {
@@ -142,21 +144,23 @@ mod x86 {
     /// Vectors of a stored panel.
     const STORED: usize = 12;
 
-    /// Stores a panel.
+    /// Stores a panel, as much of it as the format has.
     ///
     /// # Safety
     /// AVX; there is room for [`STORED`] vectors.
     #[inline(always)]
-    unsafe fn keep(panel: &Panel, to: *mut __m256i) {
+    unsafe fn keep<F: Format>(panel: &Panel, to: *mut __m256i) {
         // SAFETY: as the caller promises.
         unsafe {
             for (i, q) in panel.quants.iter().enumerate() {
                 _mm256_store_si256(to.add(i), *q);
             }
-            _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
-            _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
-            _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.mins[0]));
-            _mm256_store_si256(to.add(11), _mm256_castps_si256(panel.mins[1]));
+            for g in 0..F::GROUPS {
+                _mm256_store_si256(to.add(8 + g), _mm256_castps_si256(panel.scales[g]));
+                if F::HAS_MIN {
+                    _mm256_store_si256(to.add(10 + g), _mm256_castps_si256(panel.mins[g]));
+                }
+            }
         }
     }
 
@@ -266,9 +270,16 @@ mod x86 {
                 }
                 for t in 0..T {
                     if F::ZERO != 0 && (VNNI || F::RUN != 0) {
-                        let halves = x.sums.as_ptr().add(2 * at[t]);
-                        let total = if F::GROUPS == 2 { *halves.add(g) } else { *halves + *halves.add(1) };
-                        let offset = _mm256_set1_epi32(F::ZERO * total);
+                        let total = if F::GROUPS == 2 {
+                            _mm256_set1_epi32(*x.sums.as_ptr().add(2 * at[t] + g))
+                        } else {
+                            _mm256_set1_epi32(*x.totals.as_ptr().add(at[t]))
+                        };
+                        let offset = if F::ZERO.count_ones() == 1 {
+                            _mm256_sll_epi32(total, _mm_cvtsi32_si128(F::ZERO.trailing_zeros() as i32))
+                        } else {
+                            _mm256_mullo_epi32(total, _mm256_set1_epi32(F::ZERO))
+                        };
                         for sums in &mut sums {
                             sums[t] = _mm256_sub_epi32(sums[t], offset);
                         }
@@ -313,7 +324,7 @@ mod x86 {
         };
     }
 
-    /// One to four tokens, each weight unpacked to registers and used at once.
+    /// One or two tokens, each weight unpacked to registers and used at once.
     ///
     /// # Safety
     /// As [`avx2_few`].
@@ -323,9 +334,7 @@ mod x86 {
         unsafe {
             match x.tokens() {
                 1 => few_tokens::<F, VNNI, 1>(w, tile, x, out),
-                2 => few_tokens::<F, VNNI, 2>(w, tile, x, out),
-                3 => few_tokens::<F, VNNI, 3>(w, tile, x, out),
-                _ => few_tokens::<F, VNNI, 4>(w, tile, x, out),
+                _ => few_tokens::<F, VNNI, 2>(w, tile, x, out),
             }
         }
     }
@@ -367,92 +376,140 @@ mod x86 {
         }
     }
 
-    thread_local! {
-        /// Unpacked strips of the tile that this thread works on.
-        static STRIPS: RefCell<Vec<__m256i>> = const { RefCell::new(Vec::new()) };
-    }
+    /// Panels of a strip that are unpacked at a time: those of two strips fill half of the first cache.
+    const CHUNK: usize = 24;
 
-    /// Many tokens: each strip is unpacked once into a buffer, then multiplied with all of them.
+    /// Many tokens: two strips are unpacked into a buffer, then multiplied with all of them.
     ///
     /// # Safety
     /// As [`avx2_many`].
     #[inline(always)]
     unsafe fn many<F: Format, const VNNI: bool>(w: &MatrixRef<'_>, tile: StripTile, x: &QuantizedRows, out: OutPtr) {
+        let mut buffer = [MaybeUninit::<__m256i>::uninit(); 2 * CHUNK * STORED];
+        let panels: *mut __m256i = buffer.as_mut_ptr().cast();
         let blocks = w.cols / PANEL_COLS;
-        // Taken, not borrowed: a closure would be a function of its own, without the vector instructions.
-        let mut buffer = STRIPS.take();
-        if buffer.len() < tile.count * blocks * STORED {
-            // SAFETY: AVX, as the caller promises.
-            buffer.resize(tile.count * blocks * STORED, unsafe { _mm256_setzero_si256() });
-        }
-        let panels = buffer.as_mut_ptr();
-        // SAFETY: the buffer holds the panels of all strips of the tile; the rest as above.
+        let end = tile.first + tile.count;
+        let mut strip = tile.first;
+        // SAFETY: chunks are whole blocks of the format; the buffer holds the panels of a chunk of two strips; the
+        // rest is passed on.
         unsafe {
-            for s in 0..tile.count {
-                let rows = strip_rows(w, tile.first + s);
-                for b in 0..blocks / F::PANELS {
-                    let header = F::header(&rows, b);
-                    each_panel!(F, J => {
-                        let panel = F::panel::<J>(&rows, b, &header);
-                        keep(&panel, panels.add((s * blocks + F::PANELS * b + J) * STORED));
-                    });
+            while strip < end {
+                let strips = (end - strip).min(2);
+                for first in (0..blocks).step_by(CHUNK) {
+                    let count = (blocks - first).min(CHUNK);
+                    for s in 0..strips {
+                        unpack::<F>(w, strip + s, first, count, panels.add(s * CHUNK * STORED));
+                    }
+                    let chunk = Chunk { w, strip, panels, first, count };
+                    if strips == 2 {
+                        chunk.tokens::<F, VNNI, 2>(x, out);
+                    } else {
+                        chunk.tokens::<F, VNNI, 1>(x, out);
+                    }
+                }
+                strip += strips;
+            }
+        }
+    }
+
+    /// Panels `first .. first + count` of a strip, stored one after the other.
+    ///
+    /// # Safety
+    /// AVX2 and F16C; the panels exist and are whole blocks, and there is room.
+    #[inline(always)]
+    unsafe fn unpack<F: Format>(w: &MatrixRef<'_>, strip: usize, first: usize, count: usize, to: *mut __m256i) {
+        let rows = strip_rows(w, strip);
+        let panels = w.cols / PANEL_COLS;
+        let panel_bytes = LANES * w.row_bytes() / panels;
+        let mut ahead = rows[0].wrapping_add(PREFETCH.max(LANES * w.row_bytes()) + first * panel_bytes);
+        // SAFETY: as the caller promises; a prefetch may name any address.
+        unsafe {
+            for b in 0..count / F::PANELS {
+                let next = ahead.wrapping_add(F::PANELS * panel_bytes);
+                while ahead < next {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                    ahead = ahead.wrapping_add(64);
+                }
+                let block = first / F::PANELS + b;
+                let header = F::header(&rows, block);
+                each_panel!(F, J => {
+                    let panel = F::panel::<J>(&rows, block, &header);
+                    keep::<F>(&panel, to.add((F::PANELS * b + J) * STORED));
+                });
+            }
+        }
+    }
+
+    /// Some inputs of one or two strips, unpacked.
+    struct Chunk<'a> {
+        w: &'a MatrixRef<'a>,
+        strip: usize,
+        /// Of strip `s` from `s * CHUNK * STORED` on.
+        panels: *const __m256i,
+        /// Panels `first .. first + count` of the strips.
+        first: usize,
+        count: usize,
+    }
+
+    impl Chunk<'_> {
+        /// `S` strips times all tokens, as many at a time as there are registers for.
+        ///
+        /// # Safety
+        /// As [`avx2_many`].
+        #[inline(always)]
+        unsafe fn tokens<F: Format, const VNNI: bool, const S: usize>(&self, x: &QuantizedRows, out: OutPtr) {
+            let mut token = 0;
+            // SAFETY: passed on.
+            unsafe {
+                if VNNI && S == 2 {
+                    while token + 6 <= x.tokens() {
+                        self.some::<F, VNNI, S, 6>(x, token, out);
+                        token += 6;
+                    }
+                }
+                while token + 2 <= x.tokens() {
+                    self.some::<F, VNNI, S, 2>(x, token, out);
+                    token += 2;
+                }
+                if token < x.tokens() {
+                    self.some::<F, VNNI, S, 1>(x, token, out);
                 }
             }
-            let mut s = 0;
-            while s + 2 <= tile.count {
-                strips_tokens::<F, VNNI, 2>(w, tile.first + s, panels.add(s * blocks * STORED), x, out);
-                s += 2;
-            }
-            if s < tile.count {
-                strips_tokens::<F, VNNI, 1>(w, tile.first + s, panels.add(s * blocks * STORED), x, out);
-            }
         }
-        STRIPS.set(buffer);
-    }
 
-    /// `S` unpacked strips times all tokens, four at a time.
-    #[inline(always)]
-    unsafe fn strips_tokens<F: Format, const VNNI: bool, const S: usize>(
-        w: &MatrixRef<'_>,
-        strip: usize,
-        panels: *const __m256i,
-        x: &QuantizedRows,
-        out: OutPtr,
-    ) {
-        // SAFETY: passed on.
-        unsafe {
-            let mut token = 0;
-            while token + 4 <= x.tokens() {
-                strips_some::<F, VNNI, S, 4>(w, strip, panels, x, token, out);
-                token += 4;
-            }
-            while token < x.tokens() {
-                strips_some::<F, VNNI, S, 1>(w, strip, panels, x, token, out);
-                token += 1;
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn strips_some<F: Format, const VNNI: bool, const S: usize, const T: usize>(
-        w: &MatrixRef<'_>,
-        strip: usize,
-        panels: *const __m256i,
-        x: &QuantizedRows,
-        first: usize,
-        out: OutPtr,
-    ) {
-        let blocks = w.cols / PANEL_COLS;
-        // SAFETY: panels of `S` strips were stored by the caller; tokens `first .. first + T` exist.
-        unsafe {
-            let mut acc = [[_mm256_setzero_ps(); T]; S];
-            for b in 0..blocks {
-                let sides: [Stored; S] = std::array::from_fn(|s| Stored(panels.add((s * blocks + b) * STORED)));
-                accumulate::<F, VNNI, S, T>(&sides, &Tokens { x, first }, b, &mut acc);
-            }
-            for (s, acc) in acc.iter().enumerate() {
-                for (t, &acc) in acc.iter().enumerate() {
-                    store(w, strip + s, first + t, acc, out);
+        /// # Safety
+        /// As [`avx2_many`]; tokens `token .. token + T` exist.
+        #[inline(always)]
+        unsafe fn some<F: Format, const VNNI: bool, const S: usize, const T: usize>(
+            &self,
+            x: &QuantizedRows,
+            token: usize,
+            out: OutPtr,
+        ) {
+            let w = self.w;
+            let tokens = Tokens { x, first: token };
+            // SAFETY: the panels of `S` strips were stored, and the tokens exist. A sum goes on where the chunk
+            // before left it in the output.
+            unsafe {
+                let mut acc = [[_mm256_setzero_ps(); T]; S];
+                if self.first > 0 {
+                    for (s, acc) in acc.iter_mut().enumerate() {
+                        for (t, acc) in acc.iter_mut().enumerate() {
+                            *acc = load(w, self.strip + s, token + t, out);
+                        }
+                    }
+                }
+                for b in 0..self.count {
+                    let mut sides = [Stored(self.panels); S];
+                    for (s, side) in sides.iter_mut().enumerate() {
+                        side.0 = self.panels.add((s * CHUNK + b) * STORED);
+                    }
+                    accumulate::<F, VNNI, S, T>(&sides, &tokens, self.first + b, &mut acc);
+                }
+                for (s, acc) in acc.iter().enumerate() {
+                    for (t, &acc) in acc.iter().enumerate() {
+                        store(w, self.strip + s, token + t, acc, out);
+                    }
                 }
             }
         }

@@ -20,6 +20,8 @@ pub struct QuantizedRows {
     pub(crate) scales: Vec<f32>,
     /// Sums of 16 quants, `[tokens, cols / 16]`.
     pub(crate) sums: Vec<i32>,
+    /// Sums of 32 quants, `[tokens, cols / 32]`.
+    pub(crate) totals: Vec<i32>,
     /// Scale times the sum of the block's quants, `[tokens, cols / 32]`.
     pub(crate) scaled_sums: Vec<f32>,
 }
@@ -37,7 +39,7 @@ impl QuantizedRows {
 
     /// Bytes held by the buffers.
     pub fn bytes(&self) -> usize {
-        self.quants.len() + 4 * (self.scales.len() + self.sums.len() + self.scaled_sums.len())
+        self.quants.len() + 4 * (3 * self.scales.len() + self.sums.len())
     }
 
     /// The numbers that the contents stand for, `[tokens, cols]`.
@@ -67,50 +69,92 @@ impl QuantizedRows {
         self.quants.resize(x.len(), 0);
         self.scales.resize(blocks, 0.0);
         self.sums.resize(2 * blocks, 0);
+        self.totals.resize(blocks, 0);
         self.scaled_sums.resize(blocks, 0.0);
         let out = Parts {
             quants: self.quants.as_mut_ptr(),
             scales: self.scales.as_mut_ptr(),
             sums: self.sums.as_mut_ptr(),
+            totals: self.totals.as_mut_ptr(),
             scaled_sums: self.scaled_sums.as_mut_ptr(),
         };
         // A tile is worth waking a thread for at some thousands of numbers.
         let per_tile = 256;
         pool.run(blocks.div_ceil(per_tile), &|tile| {
-            let out = &out;
-            for b in tile * per_tile..((tile + 1) * per_tile).min(blocks) {
-                let x = &x[b * QUANT_BLOCK..(b + 1) * QUANT_BLOCK];
-                // SAFETY: block `b` lies inside every buffer (resized above) and belongs to this tile only.
-                unsafe {
-                    let quants = std::slice::from_raw_parts_mut(out.quants.add(b * QUANT_BLOCK), QUANT_BLOCK);
-                    let (scale, sums) = quantize_block(isa, x, quants);
-                    *out.scales.add(b) = scale;
-                    *out.sums.add(2 * b) = sums[0];
-                    *out.sums.add(2 * b + 1) = sums[1];
-                    *out.scaled_sums.add(b) = scale * (sums[0] + sums[1]) as f32;
-                }
-            }
+            let range = tile * per_tile..((tile + 1) * per_tile).min(blocks);
+            let x = &x[range.start * QUANT_BLOCK..range.end * QUANT_BLOCK];
+            // SAFETY: these blocks lie inside every buffer (resized above) and belong to this tile only.
+            unsafe { quantize_blocks(isa, x, &out.from(range.start)) };
         });
     }
 }
 
+/// Where the results of a block and of those after it go.
 struct Parts {
     quants: *mut i8,
     scales: *mut f32,
     sums: *mut i32,
+    totals: *mut i32,
     scaled_sums: *mut f32,
 }
 // SAFETY: tiles write disjoint blocks, and the buffers outlive the job.
 unsafe impl Sync for Parts {}
 
-fn quantize_block(isa: Isa, x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
+impl Parts {
+    /// The place of the block that comes `blocks` later.
+    ///
+    /// # Safety
+    /// The buffers reach that far.
+    #[inline(always)]
+    unsafe fn from(&self, blocks: usize) -> Parts {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Parts {
+                quants: self.quants.add(blocks * QUANT_BLOCK),
+                scales: self.scales.add(blocks),
+                sums: self.sums.add(2 * blocks),
+                totals: self.totals.add(blocks),
+                scaled_sums: self.scaled_sums.add(blocks),
+            }
+        }
+    }
+
+    /// Writes what goes with the quants of one block.
+    ///
+    /// # Safety
+    /// The place exists and is the caller's.
+    #[inline(always)]
+    unsafe fn put(&self, scale: f32, sums: [i32; 2]) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            *self.scales = scale;
+            *self.sums = sums[0];
+            *self.sums.add(1) = sums[1];
+            *self.totals = sums[0] + sums[1];
+            *self.scaled_sums = scale * (sums[0] + sums[1]) as f32;
+        }
+    }
+}
+
+/// # Safety
+/// `out` has room for the blocks of `x`, and nobody else writes there now.
+unsafe fn quantize_blocks(isa: Isa, x: &[f32], out: &Parts) {
+    let blocks = x.as_chunks::<QUANT_BLOCK>().0;
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx2 {
-        // SAFETY: the level says that the processor has AVX2; both slices hold 32 elements.
-        return unsafe { avx2::quantize_block(x, q) };
+        // SAFETY: the level says that the processor has AVX2; the rest as the caller promises.
+        return unsafe { avx2::quantize_blocks(blocks, out) };
     }
     let _ = isa;
-    quantize_block_scalar(x, q)
+    for (b, x) in blocks.iter().enumerate() {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let out = out.from(b);
+            let quants = std::slice::from_raw_parts_mut(out.quants, QUANT_BLOCK);
+            let (scale, sums) = quantize_block_scalar(x, quants);
+            out.put(scale, sums);
+        }
+    }
 }
 
 fn quantize_block_scalar(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
@@ -129,34 +173,43 @@ fn quantize_block_scalar(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    /// As `quantize_block_scalar`, bit for bit.
+    use super::{Parts, QUANT_BLOCK};
+
+    /// Each block as `quantize_block_scalar`, bit for bit.
     ///
     /// # Safety
-    /// The processor has AVX2; `x` and `q` hold 32 elements.
+    /// The processor has AVX2; `out` has room for the blocks, and nobody else writes there now.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn quantize_block(x: &[f32], q: &mut [i8]) -> (f32, [i32; 2]) {
-        debug_assert!(x.len() == 32 && q.len() == 32);
-        // SAFETY: 32 floats are read and 32 bytes written, as the caller promises.
-        unsafe {
-            let v: [__m256; 4] = std::array::from_fn(|i| _mm256_loadu_ps(x.as_ptr().add(8 * i)));
-            let sign = _mm256_set1_ps(-0.0);
-            let abs = v.map(|v| _mm256_andnot_ps(sign, v));
-            let m = _mm256_max_ps(_mm256_max_ps(abs[0], abs[1]), _mm256_max_ps(abs[2], abs[3]));
-            let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
-            let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-            let max = _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
-            let scale = max / 127.0;
-            let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
-            let i = v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
-            // The packs work within 128-bit lanes; the permutation puts the bytes back in order.
-            let low = _mm256_packs_epi32(i[0], i[1]);
-            let high = _mm256_packs_epi32(i[2], i[3]);
-            let bytes = _mm256_packs_epi16(low, high);
-            let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-            _mm256_storeu_si256(q.as_mut_ptr().cast(), bytes);
-            let first = _mm256_add_epi32(i[0], i[1]);
-            let second = _mm256_add_epi32(i[2], i[3]);
-            (scale, [sum(first), sum(second)])
+    pub(super) unsafe fn quantize_blocks(blocks: &[[f32; QUANT_BLOCK]], out: &Parts) {
+        for (b, x) in blocks.iter().enumerate() {
+            // SAFETY: 32 floats are read and 32 bytes written, where the caller promises room.
+            unsafe {
+                let out = out.from(b);
+                let mut v = [_mm256_setzero_ps(); 4];
+                for (i, v) in v.iter_mut().enumerate() {
+                    *v = _mm256_loadu_ps(x.as_ptr().add(8 * i));
+                }
+                let sign = _mm256_set1_ps(-0.0);
+                let first = _mm256_max_ps(_mm256_andnot_ps(sign, v[0]), _mm256_andnot_ps(sign, v[1]));
+                let second = _mm256_max_ps(_mm256_andnot_ps(sign, v[2]), _mm256_andnot_ps(sign, v[3]));
+                let m = _mm256_max_ps(first, second);
+                let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+                let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+                let max = _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+                let scale = max / 127.0;
+                let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
+                let mut i = [_mm256_setzero_si256(); 4];
+                for (i, v) in i.iter_mut().zip(v) {
+                    *i = _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse));
+                }
+                // The packs work within 128-bit lanes; the permutation puts the bytes back in order.
+                let low = _mm256_packs_epi32(i[0], i[1]);
+                let high = _mm256_packs_epi32(i[2], i[3]);
+                let bytes = _mm256_packs_epi16(low, high);
+                let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                _mm256_storeu_si256(out.quants.cast(), bytes);
+                out.put(scale, [sum(_mm256_add_epi32(i[0], i[1])), sum(_mm256_add_epi32(i[2], i[3]))]);
+            }
         }
     }
 
@@ -189,6 +242,7 @@ mod tests {
             assert_eq!(reference.quants, other.quants, "{isa:?}");
             assert_eq!(reference.scales, other.scales);
             assert_eq!(reference.sums, other.sums);
+            assert_eq!(reference.totals, other.totals);
             assert_eq!(reference.scaled_sums, other.scaled_sums);
         }
     }

@@ -69,3 +69,24 @@ pub(super) unsafe fn store(w: &MatrixRef<'_>, strip: usize, token: usize, acc: s
         }
     }
 }
+
+/// What [`store`] wrote.
+///
+/// # Safety
+/// As there.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn load(w: &MatrixRef<'_>, strip: usize, token: usize, out: OutPtr) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::_mm256_loadu_ps;
+    let first = strip * LANES;
+    // SAFETY: as the caller promises; of a part strip only the rows that exist are read.
+    unsafe {
+        let from = out.0.add(token * w.rows + first);
+        if first + LANES <= w.rows {
+            return _mm256_loadu_ps(from);
+        }
+        let mut lanes = [0.0f32; LANES];
+        std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), w.rows - first);
+        _mm256_loadu_ps(lanes.as_ptr())
+    }
+}

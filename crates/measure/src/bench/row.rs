@@ -151,7 +151,7 @@ impl Bench<'_> {
         batch.wanted = (0..n).collect();
         if spec.test == Test::Sequences {
             batch.positions = vec![depth; n];
-            batch.spans = (0..n).map(|i| Span { sequence: i, rows: i..i + 1, adapter: None }).collect();
+            batch.spans = (0..n).map(|i| Span { sequence: i, rows: i..i + 1, adapter: None, tree: None }).collect();
         }
         batch
     }

@@ -17,7 +17,7 @@ use porism_kernels::activation::{self, Activation};
 use porism_kernels::attention::paged::{PagedShape, paged_forward};
 use porism_kernels::linear::{self, MatrixRef, Product, QUANT_BLOCK, QuantizedRows};
 use porism_kernels::rope::{self, RopeTable, Rotation};
-use porism_kernels::{Isa, Pool, embedding, layer_norm, loss, norm, softcap, softmax};
+use porism_kernels::{Isa, Pool, add, embedding, layer_norm, loss, norm, softcap, softmax};
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
@@ -328,9 +328,7 @@ impl Steps for CpuExecutor {
         if self.shape(&a) != self.shape(&b) {
             return Err(Error::Batch(format!("{a:?} and {b:?} cannot be added")));
         }
-        for (a, b) in a.data_mut().iter_mut().zip(b.data()) {
-            *a += b;
-        }
+        add::add_to(&self.pool, self.isa, a.data_mut(), b.data());
         Ok(a)
     }
 

@@ -14,18 +14,22 @@ impl Shelf {
         let mut free = self.0.lock().unwrap_or_else(|e| e.into_inner());
         // The smallest that is large enough, or else the largest, to be grown.
         let best = (0..free.len()).min_by_key(|&i| {
-            let capacity = free[i].capacity();
-            if capacity >= len { (0, capacity) } else { (1, usize::MAX - capacity) }
+            let held = free[i].len();
+            if held >= len { (0, held) } else { (1, usize::MAX - held) }
         });
         let mut data = best.map(|i| free.swap_remove(i)).unwrap_or_default();
         drop(free);
-        data.resize(len, 0.0);
+        // A longer one stays as long as it is: it need not be filled again the next time.
+        if data.len() < len {
+            data.resize(len, 0.0);
+        }
         Rows { data, tokens, width, shelf: self.clone() }
     }
 }
 
 /// Activations, f32 `[tokens, width]`, row-major.
 pub struct Rows {
+    /// At least `tokens * width` numbers.
     data: Vec<f32>,
     tokens: usize,
     width: usize,
@@ -35,12 +39,12 @@ pub struct Rows {
 impl Rows {
     /// The numbers.
     pub fn data(&self) -> &[f32] {
-        &self.data
+        &self.data[..self.tokens * self.width]
     }
 
     /// The numbers, to be changed.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[..self.tokens * self.width]
     }
 
     /// Number of rows.
