@@ -7,7 +7,7 @@ use crate::{Isa, Pool};
 
 /// `tanh(x)`: `2 sigmoid(2x) - 1`, absolute error below 2e-7.
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
+pub(crate) fn tanh(x: f32) -> f32 {
     2.0f32.mul_add(sigmoid(2.0 * x), -1.0)
 }
 

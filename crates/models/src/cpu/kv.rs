@@ -1,9 +1,7 @@
 //! How the cache keeps numbers: as computed, or rounded.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
-use porism_kernels::Isa;
-use porism_kernels::attention::paged::{KV_BLOCK, KvSlice, Q4Block, Q8Block, encode_q4, encode_q8};
+use porism_kernels::attention::paged::{KV_BLOCK, KvSlice, KvSliceMut, Q4Tile, Q8Tile};
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +35,8 @@ impl KvType {
         match self {
             KvType::F32 => 4 * numbers,
             KvType::F16 => 2 * numbers,
-            KvType::Q8_0 => numbers / KV_BLOCK * size_of::<Q8Block>(),
-            KvType::Q4_0 => numbers / KV_BLOCK * size_of::<Q4Block>(),
+            KvType::Q8_0 => numbers / KV_BLOCK * (size_of::<f16>() + KV_BLOCK),
+            KvType::Q4_0 => numbers / KV_BLOCK * (size_of::<f16>() + KV_BLOCK / 2),
         }
     }
 
@@ -53,28 +51,18 @@ impl KvType {
 pub(super) enum Buffer {
     F32(Vec<f32>),
     F16(Vec<f16>),
-    Q8(Vec<Q8Block>),
-    Q4(Vec<Q4Block>),
+    Q8(Vec<Q8Tile>),
+    Q4(Vec<Q4Tile>),
 }
 
 impl Buffer {
+    /// Room for `len` numbers of a page, of block types whole tiles.
     pub(super) fn new(kind: KvType, len: usize) -> Buffer {
         match kind {
             KvType::F32 => Buffer::F32(vec![0.0; len]),
             KvType::F16 => Buffer::F16(vec![f16::ZERO; len]),
-            KvType::Q8_0 => Buffer::Q8(vec![Q8Block::default(); len / KV_BLOCK]),
-            KvType::Q4_0 => Buffer::Q4(vec![Q4Block::default(); len / KV_BLOCK]),
-        }
-    }
-
-    /// Writes the numbers of one head.
-    pub(super) fn write(&mut self, at: usize, values: &[f32]) {
-        let blocks = at / KV_BLOCK..(at + values.len()) / KV_BLOCK;
-        match self {
-            Buffer::F32(b) => b[at..at + values.len()].copy_from_slice(values),
-            Buffer::F16(b) => b[at..at + values.len()].convert_from_f32_slice(values),
-            Buffer::Q8(b) => encode_q8(Isa::detect(), values.len(), values, &mut b[blocks]),
-            Buffer::Q4(b) => encode_q4(Isa::detect(), values.len(), values, &mut b[blocks]),
+            KvType::Q8_0 => Buffer::Q8(vec![Q8Tile::default(); kind.bytes(len) / size_of::<Q8Tile>()]),
+            KvType::Q4_0 => Buffer::Q4(vec![Q4Tile::default(); kind.bytes(len) / size_of::<Q4Tile>()]),
         }
     }
 
@@ -84,6 +72,15 @@ impl Buffer {
             Buffer::F16(b) => KvSlice::F16(b),
             Buffer::Q8(b) => KvSlice::Q8_0(b),
             Buffer::Q4(b) => KvSlice::Q4_0(b),
+        }
+    }
+
+    pub(super) fn slice_mut(&mut self) -> KvSliceMut<'_> {
+        match self {
+            Buffer::F32(b) => KvSliceMut::F32(b),
+            Buffer::F16(b) => KvSliceMut::F16(b),
+            Buffer::Q8(b) => KvSliceMut::Q8_0(b),
+            Buffer::Q4(b) => KvSliceMut::Q4_0(b),
         }
     }
 }

@@ -300,6 +300,8 @@ impl Steps for CpuExecutor {
             }
             let part = |x: &Rows| span.rows.start * x.width()..span.rows.end * x.width();
             states[span.sequence].append(
+                &self.pool,
+                self.isa,
                 layer,
                 &k.data()[part(&k)],
                 &v.data()[part(&v)],

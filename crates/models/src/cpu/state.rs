@@ -7,15 +7,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use porism_kernels::attention::paged::{KV_BLOCK, PAGE, PageRef, PagedSpan};
+use porism_kernels::attention::paged::{KV_BLOCK, PAGE, PageMut, PageRef, PagedSpan, write_entries};
 use porism_kernels::attention::{Mask, Tree};
+use porism_kernels::{Isa, Pool};
 
 use super::kv::{Buffer, KvType};
 use crate::config::ModelConfig;
 use crate::state::{Mark, SequenceState};
 use crate::{Error, Result};
 
-/// Keys and values of [`PAGE`] entries, `[kv_heads, PAGE, head_dim]` each.
+/// Keys and values of [`PAGE`] entries of all heads.
 #[derive(Clone)]
 struct Page {
     k: Buffer,
@@ -111,13 +112,21 @@ impl CpuState {
     }
 
     /// Appends rows of k and v `[rows, kv_heads * head_dim]` to a layer.
-    pub(super) fn append(&mut self, layer: usize, k: &[f32], v: &[f32], positions: &[u32]) -> Result<()> {
+    pub(super) fn append(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        layer: usize,
+        k: &[f32],
+        v: &[f32],
+        positions: &[u32],
+    ) -> Result<()> {
         self.check_layer(layer)?;
         let first = self.layers[layer].seeded + self.layers[layer].positions.len();
         if let Some(&position) = positions.first() {
             self.layers[layer].give_up(position);
         }
-        self.write(layer, first, k, v);
+        self.write(pool, isa, layer, first, k, v);
         self.layers[layer].positions.extend_from_slice(positions);
         Ok(())
     }
@@ -136,25 +145,28 @@ impl CpuState {
         Ok(())
     }
 
-    fn write(&mut self, layer: usize, first: usize, k: &[f32], v: &[f32]) {
+    /// Writes rows as the entries from `first` on.
+    fn write(&mut self, pool: &Pool, isa: Isa, layer: usize, first: usize, k: &[f32], v: &[f32]) {
         let (heads, dim, kind) = (self.kv_heads, self.head_dim, self.kind);
-        let layer = &mut self.layers[layer];
-        for (i, (k, v)) in k.chunks_exact(heads * dim).zip(v.chunks_exact(heads * dim)).enumerate() {
-            let entry = first + i;
-            let at = entry / PAGE - layer.gone;
-            if at == layer.pages.len() {
-                let len = heads * PAGE * dim;
-                let fresh = || Arc::new(Page { k: Buffer::new(kind, len), v: Buffer::new(kind, len) });
-                layer.pages.push_back(layer.spare.take().unwrap_or_else(fresh));
-            }
-            // Copies the page first if a fork shares it.
-            let page = Arc::make_mut(&mut layer.pages[at]);
-            for head in 0..heads {
-                let at = (head * PAGE + entry % PAGE) * dim;
-                page.k.write(at, &k[head * dim..(head + 1) * dim]);
-                page.v.write(at, &v[head * dim..(head + 1) * dim]);
-            }
+        let end = first + k.len() / (heads * dim);
+        if first == end {
+            return;
         }
+        let layer = &mut self.layers[layer];
+        while (layer.gone + layer.pages.len()) * PAGE < end {
+            let len = heads * PAGE * dim;
+            let fresh = || Arc::new(Page { k: Buffer::new(kind, len), v: Buffer::new(kind, len) });
+            layer.pages.push_back(layer.spare.take().unwrap_or_else(fresh));
+        }
+        let entry = first - layer.gone * PAGE;
+        let mut pages: Vec<PageMut<'_>> = layer
+            .pages
+            .range_mut(entry / PAGE..(end - layer.gone * PAGE).div_ceil(PAGE))
+            // Copies the page first if a fork shares it.
+            .map(Arc::make_mut)
+            .map(|page| PageMut { k: page.k.slice_mut(), v: page.v.slice_mut() })
+            .collect();
+        write_entries(pool, isa, heads, dim, &mut pages, entry % PAGE, k, v);
     }
 
     /// The layer's cache as the last `rows.len()` appended rows see it; if they branch, as `tree` says.
@@ -216,7 +228,7 @@ impl SequenceState for CpuState {
         if !self.layers[layer].pages.is_empty() {
             return Err(Error::State(format!("layer {layer} has entries already; seeds come first")));
         }
-        self.write(layer, 0, k, v);
+        self.write(&Pool::new(1), Isa::detect(), layer, 0, k, v);
         self.layers[layer].seeded = k.len() / width;
         Ok(())
     }

@@ -1,40 +1,57 @@
 //! How a page keeps keys and values: as f32, as f16, or rounded in blocks of 32 with a scale.
 //!
-//! The blocks run along a head and have the layout of ggml's Q8_0 and Q4_0 (`block::q8_0`, `block::q4_0`).
-//! Rows are turned (`turn.rs`) and rounded once, when they are appended. Attention widens 32 entries at a time
-//! and computes in f32.
-
-use std::ops::Range;
-
-use super::turn::{self, turn};
+//! Keys lie as the scores need them: panels of 32 entries, in each a feature's 32 numbers side by side. Values lie
+//! by entries. Blocks are of 32 features of one entry and rounded as ggml's Q8_0 and Q4_0 are (`block::q8_0`,
+//! `block::q4_0`), but kept 32 at a time, as a tile, the scales apart from the quants.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
-use crate::Isa;
+use super::{BLOCK, PAGE};
 use crate::lanes::by_isa;
 
 /// Numbers in a block.
 pub const KV_BLOCK: usize = 32;
 
-/// 32 numbers in 34 bytes: `scale * quant`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct Q8Block {
-    scale: f16,
-    quants: [i8; KV_BLOCK],
+/// Blocks of 32 entries, 34 bytes a block: `scale * quant`.
+///
+/// Of keys the quants are `[feature][entry]`, of values `[entry][feature]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct Q8Tile {
+    pub(super) scales: [f16; BLOCK],
+    pub(super) quants: [i8; BLOCK * KV_BLOCK],
 }
 
-/// 32 numbers in 18 bytes: `scale * (quant - 8)`; byte `j` holds quant `j` in its low half and quant `j + 16` in
-/// its high half.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct Q4Block {
-    scale: f16,
-    quants: [u8; KV_BLOCK / 2],
+/// Blocks of 32 entries, 18 bytes a block: `scale * (quant - 8)`.
+///
+/// A byte holds the quants of features `j` and `j + 16`, in its low and its high half: of keys the bytes are
+/// `[j][entry]`, of values `[entry][j]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct Q4Tile {
+    pub(super) scales: [f16; BLOCK],
+    pub(super) quants: [u8; BLOCK * KV_BLOCK / 2],
 }
 
-/// Keys or values of a page, `[kv_heads, PAGE, head_dim]`.
+impl Default for Q8Tile {
+    fn default() -> Q8Tile {
+        Q8Tile { scales: [f16::ZERO; BLOCK], quants: [0; BLOCK * KV_BLOCK] }
+    }
+}
+
+impl Default for Q4Tile {
+    fn default() -> Q4Tile {
+        Q4Tile { scales: [f16::ZERO; BLOCK], quants: [0; BLOCK * KV_BLOCK / 2] }
+    }
+}
+
+/// Keys or values of a page.
+///
+/// Plain keys are `[kv_heads][PAGE / 32][head_dim][32]`, plain values `[kv_heads][PAGE][head_dim]`; tiles of either
+/// `[kv_heads][PAGE / 32][head_dim / 32]`. [`write_entries`] and [`read_entries`] know the order.
+///
+/// [`write_entries`]: super::write_entries
+/// [`read_entries`]: super::read_entries
 #[derive(Clone, Copy, Debug)]
 pub enum KvSlice<'a> {
     /// Kept as they are.
@@ -42,89 +59,69 @@ pub enum KvSlice<'a> {
     /// Rounded to half precision.
     F16(&'a [f16]),
     /// Rounded to 8 bits; `head_dim` is a multiple of 32.
-    Q8_0(&'a [Q8Block]),
+    Q8_0(&'a [Q8Tile]),
     /// Rounded to 4 bits; `head_dim` is a multiple of 32.
-    Q4_0(&'a [Q4Block]),
+    Q4_0(&'a [Q4Tile]),
 }
 
-impl KvSlice<'_> {
+/// A [`KvSlice`] to be written.
+#[derive(Debug)]
+pub enum KvSliceMut<'a> {
+    /// Kept as they are.
+    F32(&'a mut [f32]),
+    /// Rounded to half precision.
+    F16(&'a mut [f16]),
+    /// Rounded to 8 bits; `head_dim` is a multiple of 32.
+    Q8_0(&'a mut [Q8Tile]),
+    /// Rounded to 4 bits; `head_dim` is a multiple of 32.
+    Q4_0(&'a mut [Q4Tile]),
+}
+
+/// The numbers, or tiles, of one head of a page.
+pub(super) fn of_head<T>(slice: &[T], head_dim: usize, head: usize, tiles: bool) -> &[T] {
+    let len = PAGE * head_dim / if tiles { BLOCK * KV_BLOCK } else { 1 };
+    &slice[head * len..(head + 1) * len]
+}
+
+impl<'a> KvSlice<'a> {
     /// Whether the numbers lie in blocks of [`KV_BLOCK`].
     pub(super) fn is_blocks(&self) -> bool {
         matches!(self, KvSlice::Q8_0(_) | KvSlice::Q4_0(_))
     }
 
-    /// Numbers `range` as f32, those of blocks turned.
-    pub(super) fn widen(&self, isa: Isa, range: Range<usize>, out: &mut [f32]) {
-        let blocks = range.start / KV_BLOCK..range.end / KV_BLOCK;
+    /// How many numbers there are.
+    pub(super) fn numbers(&self) -> usize {
         match self {
-            KvSlice::F32(v) => out.copy_from_slice(&v[range]),
-            KvSlice::F16(v) => v[range].convert_to_f32_slice(out),
-            KvSlice::Q8_0(v) => q8_to_rows(isa, &v[blocks], out),
-            KvSlice::Q4_0(v) => q4_to_rows(isa, &v[blocks], out),
+            KvSlice::F32(v) => v.len(),
+            KvSlice::F16(v) => v.len(),
+            KvSlice::Q8_0(v) => v.len() * BLOCK * KV_BLOCK,
+            KvSlice::Q4_0(v) => v.len() * BLOCK * KV_BLOCK,
+        }
+    }
+
+    /// The part of one head.
+    pub(super) fn head(&self, head_dim: usize, head: usize) -> KvSlice<'a> {
+        match *self {
+            KvSlice::F32(v) => KvSlice::F32(of_head(v, head_dim, head, false)),
+            KvSlice::F16(v) => KvSlice::F16(of_head(v, head_dim, head, false)),
+            KvSlice::Q8_0(v) => KvSlice::Q8_0(of_head(v, head_dim, head, true)),
+            KvSlice::Q4_0(v) => KvSlice::Q4_0(of_head(v, head_dim, head, true)),
         }
     }
 }
 
-/// Rounds rows of heads of `head_dim` numbers to 8 bits: they are turned, then the largest magnitude of each block
-/// becomes 127 steps and the others the nearest step, ties to even. Blocks with a number that is not finite, or
-/// beyond the scale's range, decode to NaN.
-///
-/// # Panics
-/// If heads are not whole blocks, or there are not 32 numbers for each block of `out`.
-pub fn encode_q8(isa: Isa, head_dim: usize, values: &[f32], out: &mut [Q8Block]) {
-    turned(isa, head_dim, values, out, rows_to_q8);
+/// One block as it is rounded, before it goes to its tile.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Q8Block {
+    pub(super) scale: f16,
+    pub(super) quants: [i8; KV_BLOCK],
 }
 
-/// Rounds rows of heads of `head_dim` numbers to 4 bits: they are turned, then the number of largest magnitude of
-/// each block becomes -8 steps and the others the nearest step. Blocks with a number that is not finite, or beyond
-/// the scale's range, decode to NaN.
-///
-/// # Panics
-/// If heads are not whole blocks, or there are not 32 numbers for each block of `out`.
-pub fn encode_q4(isa: Isa, head_dim: usize, values: &[f32], out: &mut [Q4Block]) {
-    turned(isa, head_dim, values, out, rows_to_q4);
-}
-
-fn turned<B>(isa: Isa, head_dim: usize, values: &[f32], out: &mut [B], encode: impl Fn(Isa, &[f32], &mut [B])) {
-    check(head_dim, values.len(), out.len());
-    let width = turn::width(head_dim);
-    let mut part = [0.0; turn::WIDEST];
-    let part = &mut part[..width];
-    for (values, out) in values.chunks_exact(width).zip(out.chunks_exact_mut(width / KV_BLOCK)) {
-        part.copy_from_slice(values);
-        turn(isa, part, width);
-        encode(isa, part, out);
-    }
-}
-
-/// The numbers that blocks stand for, turned back.
-///
-/// # Panics
-/// If heads are not whole blocks, or there are not 32 numbers for each block.
-pub fn decode_q8(isa: Isa, head_dim: usize, blocks: &[Q8Block], out: &mut [f32]) {
-    check(head_dim, out.len(), blocks.len());
-    q8_to_rows(isa, blocks, out);
-    turn(isa, out, turn::width(head_dim));
-}
-
-/// As [`decode_q8`].
-///
-/// # Panics
-/// As there.
-pub fn decode_q4(isa: Isa, head_dim: usize, blocks: &[Q4Block], out: &mut [f32]) {
-    check(head_dim, out.len(), blocks.len());
-    q4_to_rows(isa, blocks, out);
-    turn(isa, out, turn::width(head_dim));
-}
-
-fn check(head_dim: usize, numbers: usize, blocks: usize) {
-    assert!(
-        head_dim > 0
-            && head_dim.is_multiple_of(KV_BLOCK)
-            && numbers.is_multiple_of(head_dim)
-            && numbers == blocks * KV_BLOCK,
-        "{numbers} numbers in heads of {head_dim} do not fill {blocks} blocks of {KV_BLOCK}"
-    );
+/// As [`Q8Block`]; byte `j` holds quant `j` in its low half and quant `j + 16` in its high half.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Q4Block {
+    pub(super) scale: f16,
+    pub(super) quants: [u8; KV_BLOCK / 2],
 }
 
 /// A scale to be stored; NaN where the numbers cannot be kept.
@@ -142,7 +139,9 @@ fn inverse(scale: f32) -> f32 {
 }
 
 by_isa! {
-    fn rows_to_q8(values: &[f32], out: &mut [Q8Block]) {
+    /// Rounds to 8 bits: the largest magnitude of each block becomes 127 steps and the others the nearest step,
+    /// ties to even. Blocks with a number that is not finite, or beyond the scale's range, decode to NaN.
+    pub(super) fn rows_to_q8(values: &[f32], out: &mut [Q8Block]) {
         for (x, block) in values.as_chunks::<KV_BLOCK>().0.iter().zip(out) {
             let mut largest = 0.0f32;
             let mut finite = true;
@@ -161,7 +160,9 @@ by_isa! {
 }
 
 by_isa! {
-    fn rows_to_q4(values: &[f32], out: &mut [Q4Block]) {
+    /// Rounds to 4 bits: the number of largest magnitude of each block becomes -8 steps and the others the nearest
+    /// step. Blocks with a number that is not finite, or beyond the scale's range, decode to NaN.
+    pub(super) fn rows_to_q4(values: &[f32], out: &mut [Q4Block]) {
         for (x, block) in values.as_chunks::<KV_BLOCK>().0.iter().zip(out) {
             let mut largest = 0.0f32;
             let mut finite = true;
@@ -185,7 +186,8 @@ by_isa! {
 }
 
 by_isa! {
-    fn q8_to_rows(blocks: &[Q8Block], out: &mut [f32]) {
+    /// The numbers that blocks stand for.
+    pub(super) fn q8_to_rows(blocks: &[Q8Block], out: &mut [f32]) {
         for (block, out) in blocks.iter().zip(out.as_chunks_mut::<KV_BLOCK>().0) {
             let scale = block.scale.to_f32();
             for (out, &q) in out.iter_mut().zip(&block.quants) {
@@ -196,7 +198,8 @@ by_isa! {
 }
 
 by_isa! {
-    fn q4_to_rows(blocks: &[Q4Block], out: &mut [f32]) {
+    /// The numbers that blocks stand for.
+    pub(super) fn q4_to_rows(blocks: &[Q4Block], out: &mut [f32]) {
         for (block, out) in blocks.iter().zip(out.as_chunks_mut::<KV_BLOCK>().0) {
             let scale = block.scale.to_f32();
             let (low, high) = out.split_at_mut(KV_BLOCK / 2);
@@ -212,6 +215,7 @@ by_isa! {
 mod tests {
     use super::*;
     use crate::BlockType;
+    use crate::Isa;
     use crate::block::quantize;
     use crate::testing::Numbers;
 
@@ -254,52 +258,10 @@ mod tests {
             rows_to_q4(isa, &x, &mut q4);
             assert!(q4.iter().flat_map(bytes4).eq(want4.iter().copied()), "{} q4", isa.name());
             let mut out = vec![f32::NAN; x.len()];
-            KvSlice::Q8_0(&q8).widen(isa, 0..x.len(), &mut out);
+            q8_to_rows(isa, &q8, &mut out);
             assert!(out == out8, "{} q8 decoded", isa.name());
-            KvSlice::Q4_0(&q4).widen(isa, 0..x.len(), &mut out);
+            q4_to_rows(isa, &q4, &mut out);
             assert!(out == out4, "{} q4 decoded", isa.name());
-        }
-    }
-
-    #[test]
-    fn heads_come_back() {
-        let x = numbers();
-        for head_dim in [32, 64, 512] {
-            let (mut q8, mut q4) = (vec![Q8Block::default(); 64], vec![Q4Block::default(); 64]);
-            encode_q8(Isa::detect(), head_dim, &x, &mut q8);
-            encode_q4(Isa::detect(), head_dim, &x, &mut q4);
-            let (mut out8, mut out4) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-            decode_q8(Isa::detect(), head_dim, &q8, &mut out8);
-            decode_q4(Isa::detect(), head_dim, &q4, &mut out4);
-            for (out, most) in [(&out8, 0.015), (&out4, 0.25)] {
-                for (got, want) in out.chunks_exact(head_dim).zip(x.chunks_exact(head_dim)) {
-                    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-                    let size = norm(&mut want.iter().copied());
-                    let error = norm(&mut got.iter().zip(want).map(|(g, w)| g - w));
-                    // The scales of the smallest heads are too small for f16: these become zero.
-                    assert!(error <= size * most + 1e-5, "{error} of {size}, {head_dim}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_that_cannot_be_kept_become_nan() {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
-            let mut x = [0.5; 2 * KV_BLOCK];
-            x[40] = bad;
-            for isa in Isa::available() {
-                let (mut q8, mut q4) = ([Q8Block::default(); 2], [Q4Block::default(); 2]);
-                encode_q8(isa, KV_BLOCK, &x, &mut q8);
-                encode_q4(isa, KV_BLOCK, &x, &mut q4);
-                let (mut out8, mut out4) = ([0.0; 2 * KV_BLOCK], [0.0; 2 * KV_BLOCK]);
-                decode_q8(isa, KV_BLOCK, &q8, &mut out8);
-                decode_q4(isa, KV_BLOCK, &q4, &mut out4);
-                for out in [out8, out4] {
-                    assert!(out[..KV_BLOCK].iter().all(|v| (v - 0.5).abs() < 1e-3), "the head beside {bad}");
-                    assert!(out[KV_BLOCK..].iter().all(|v| v.is_nan()), "{bad}");
-                }
-            }
         }
     }
 }
