@@ -104,8 +104,19 @@ pub fn usage<T>(words: impl Into<String>) -> Result<T> {
     Err(Usage(words.into()).into())
 }
 
+/// Says so if threads will have to share cores: it works, and is seldom what was meant.
+pub fn oversubscribed(threads: usize) {
+    let cores = pool::usable_cores();
+    if threads > cores {
+        say(&format!("note: {threads} threads on {cores} usable cores"));
+    }
+}
+
 /// A pool of the given number of threads, by default one for each usable core.
 pub fn threads(wanted: Option<usize>) -> (Arc<Pool>, Isa) {
+    if let Some(threads) = wanted {
+        oversubscribed(threads);
+    }
     (Arc::new(Pool::new(wanted.unwrap_or_else(pool::usable_cores))), Isa::detect())
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 
+use porism_kernels::Isa;
 use support::{Ran, Tiny, porism};
 
 /// One kind of bad input.
@@ -136,6 +137,52 @@ fn the_table() {
             &["--protocol", "sliding"],
         ),
     ];
+    table.extend([
+        row("no prompt to measure", &["bench", "-m", &good, "--prompt", "0"], 2, &["--prompt", "0 is not"]),
+        row("nothing to generate", &["bench", "-m", &good, "--generate", "128,0"], 2, &["--generate", "0 is not"]),
+        row("a batch of nothing", &["bench", "-m", &good, "--batch", "0"], 2, &["--batch", "0 is not"]),
+        row("a batch beyond bounds", &["bench", "-m", &good, "--batch", "257"], 2, &["--batch", "above 256"]),
+        row("a list of nothing", &["bench", "-m", &good, "--depth", ""], 2, &["--depth"]),
+        row("no repetitions", &["bench", "-m", &good, "--repeat", "0"], 2, &["--repeat"]),
+        row("unknown test", &["bench", "-m", &good, "--test", "warp"], 2, &["--test", "warp", "contention"]),
+        row("unknown instructions", &["bench", "-m", &good, "--isa", "mmx"], 2, &["--isa", "mmx", "scalar, avx2"]),
+        row("a row that is none", &["bench", "-m", &good, "--row", "{}"], 2, &["--row"]),
+        row("a core that is none", &["bench", "--busy", "1000000"], 1, &["core 1000000"]),
+        row("a benchmark of no model", &["bench", "-m", &empty], 1, &["empty.gguf"]),
+        // Heads of 8 numbers.
+        row(
+            "a cache type that heads do not fit",
+            &["run", "-m", &good, "--raw", "--kv-type", "q8_0", "hi"],
+            1,
+            &["8 numbers", "q8_0", "blocks of 32", "use f16"],
+        ),
+        row(
+            "a cache type that heads do not fit, measured",
+            &["bench", "-m", &good, "--kv-type", "f16,q4_0"],
+            1,
+            &["good.gguf", "8 numbers", "q4_0", "use f16"],
+        ),
+        row(
+            "more threads than any machine",
+            &["bench", "-m", &good, "--threads", "1025"],
+            2,
+            &["--threads", "1 to 1024"],
+        ),
+    ]);
+    // Too many threads are no mistake, but worth a word.
+    let (crowd, cores) = (porism_kernels::pool::usable_cores() + 13, porism_kernels::pool::usable_cores());
+    let (crowd, note) = (crowd.to_string(), format!("{crowd} threads on {cores} usable cores"));
+    let crowded: [&[&str]; 2] = [
+        &["run", "-m", &good, "--raw", "hi", "--max-tokens", "3", "--threads", &crowd],
+        &["bench", "-m", &good, "--test", "generate", "--generate", "3", "--repeat", "1", "--threads", &crowd],
+    ];
+    let words: &'static [&'static str] = vec![&*note.leak()].leak();
+    table.extend(crowded.map(|args| row("more threads than cores", args, 0, words)));
+    // What this processor lacks, if there is any such.
+    for lacking in Isa::ALL.into_iter().filter(|isa| !Isa::available().contains(isa)) {
+        let args = ["bench", "-m", &good, "--isa", lacking.name()];
+        table.push(row("instructions that the processor lacks", &args, 2, &["--isa", "lacks it", "scalar"]));
+    }
     let in_blocked = |mut row: Row| {
         row.environment.push(("PORISM_HOME", blocked.clone()));
         row

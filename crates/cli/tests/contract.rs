@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 
+use porism_kernels::Isa;
 use serde_json::Value;
 use support::{Ran, Tiny, porism};
 
@@ -135,7 +136,8 @@ fn measurements_have_their_keys() {
         "--json",
     ];
     let value = fixture.json(&args);
-    assert_eq!(keys(&value), ["machine", "model", "rows"]);
+    assert_eq!(keys(&value), ["machine", "isa", "model", "rows"]);
+    assert_eq!(value["isa"], Isa::detect().name());
     assert_eq!(keys(&value["machine"]), ["read_gb_per_second", "f32_gflops", "int8_gops"]);
     let rows = value["rows"].as_array().expect("rows");
     for row in rows {
@@ -149,12 +151,69 @@ fn measurements_have_their_keys() {
             "tokens_per_second",
             "gb_per_second",
             "peak_rss_bytes",
+            "peak_anonymous_bytes",
+            "cache_bytes",
+            "gops_per_second",
         ];
         assert_eq!(keys(row), expected);
     }
     for test in ["prefill", "generate", "first_token", "attention"] {
         assert!(rows.iter().any(|r| r["test"] == test), "no row of {test}");
     }
+}
+
+#[test]
+fn small_batches_and_lesser_instructions_are_measured() {
+    let fixture = Fixture::new();
+    let tests = "batch,sequences,first_token";
+    let args = ["bench", "-m", &fixture.model, "--test", tests, "--batch", "2,3", "--depth", "5", "--isa", "scalar"];
+    let value = fixture.json(&[&args[..], &["--repeat", "1", "--threads", "1", "--json"]].concat());
+    assert_eq!(value["isa"], "scalar");
+    let rows: Vec<_> = value["rows"].as_array().expect("rows").iter().map(|r| (r["test"].as_str(), &r["n"])).collect();
+    let small = [(Some("batch"), 2), (Some("batch"), 3), (Some("sequences"), 2), (Some("sequences"), 3)];
+    for (row, want) in rows.iter().zip(small) {
+        assert!(row.0 == want.0 && *row.1 == want.1, "{rows:?}");
+    }
+    assert_eq!(rows[4].0, Some("first_token"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_row_of_contention_leaves_no_neighbour_behind() {
+    let fixture = Fixture::new();
+    // The neighbours are this program's children's children: told apart by the home that they inherit.
+    let neighbours = || {
+        let home = format!("PORISM_HOME={}", fixture.path().display());
+        let mut found = 0;
+        for process in std::fs::read_dir("/proc").expect("processes").flatten() {
+            let read = |name| std::fs::read(process.path().join(name)).unwrap_or_default();
+            let busy = read("cmdline").split(|&b| b == 0).any(|word| word == b"--busy");
+            found += usize::from(busy && read("environ").split(|&b| b == 0).any(|word| word == home.as_bytes()));
+        }
+        found
+    };
+    let args = ["bench", "-m", &fixture.model, "--test", "contention", "--generate", "3", "--depth", "0"];
+    let value = fixture.json(&[&args[..], &["--repeat", "1", "--threads", "2", "--json"]].concat());
+    assert_eq!(value["rows"][0]["test"], "contention");
+    assert_eq!(neighbours(), 0);
+
+    // The neighbour alone: there while its stdin is open, on its core, gone when that closes.
+    let core = *porism_kernels::affinity::allowed_cores().last().expect("a core");
+    let mut neighbour = std::process::Command::new(env!("CARGO_BIN_EXE_porism"))
+        .args(["bench", "--busy", &core.to_string()])
+        .env("PORISM_HOME", fixture.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut ready = [0];
+    std::io::Read::read_exact(neighbour.stdout.as_mut().expect("its output"), &mut ready).expect("its word");
+    assert_eq!(neighbours(), 1);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", neighbour.id())).expect("its status");
+    let cores = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).expect("its cores");
+    assert_eq!(cores.trim(), core.to_string());
+    drop(neighbour.stdin.take());
+    assert!(neighbour.wait().expect("an end").success());
 }
 
 #[test]

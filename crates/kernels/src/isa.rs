@@ -13,8 +13,15 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best level of the processor that runs this.
+    /// Every level that kernels are written for, the reference first.
+    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx2Vnni];
+
+    /// The best level of the processor that runs this. With the feature `scalar`, which is for tests, always
+    /// [`Isa::Scalar`].
     pub fn detect() -> Isa {
+        if cfg!(feature = "scalar") {
+            return Isa::Scalar;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
@@ -29,7 +36,7 @@ impl Isa {
 
     /// Every level that the processor supports, the reference first.
     pub fn available() -> Vec<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx2Vnni].into_iter().filter(|&i| i <= Isa::detect()).collect()
+        Isa::ALL.into_iter().filter(|&i| i <= Isa::detect()).collect()
     }
 
     /// The level's name, for reports.

@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod add;
+pub mod affinity;
 pub mod attention;
 pub mod block;
 mod disjoint;

@@ -1,42 +1,76 @@
 //! The thread pool: a fixed set of threads that share the tiles of one job after another.
 //!
-//! A job is a closure over tile numbers; threads take the next tile from a shared counter, so a slow
-//! core simply takes fewer. Between jobs a worker spins for a moment, since decoding submits a job
-//! every few microseconds, then parks, so an idle program costs nothing and more threads than cores
-//! still make progress. A panic in a tile is carried to the caller.
+//! A job is a closure over tile numbers. Each thread has a run of neighbouring tiles, so that it reads memory in
+//! order, and takes from the others' runs when its own is done, so that a slow core simply does less. A job is
+//! over when all its *tiles* are: a worker that the system has put aside is not waited for, unless it holds a tile.
+//!
+//! Between jobs a worker spins for a moment, since decoding submits a job every few microseconds, then parks, so
+//! an idle program costs nothing. No more threads are awake at once than there are cores; a larger pool's other
+//! threads stay parked and take turns. A panic in a tile is carried to the caller.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-type Job = *const (dyn Fn(usize) + Sync);
-
 /// How long a worker spins for the next job before it parks. Longer than the serial stretches between
 /// two jobs of a decoding step, short enough not to be seen in `top`.
 const SPIN: Duration = Duration::from_micros(200);
+/// Jobs after which an awake worker makes way for a parked one, if the pool has more threads than cores.
+const TURN: u32 = 4096;
+
+/// A run of tiles that are still to be taken: the next one in the low half, the end in the high half. A thread
+/// takes by adding one, and has taken nothing if that was the end already. What late threads add to an empty run
+/// is overwritten with the next job.
+#[repr(align(128))]
+#[derive(Default)]
+struct Run(AtomicU64);
+
+impl Run {
+    fn set(&self, first: u32, end: u32) {
+        self.0.store(u64::from(end) << 32 | u64::from(first), Ordering::Release);
+    }
+
+    /// Gives up what is left; returns how many tiles that was.
+    fn clear(&self) -> usize {
+        let was = self.0.swap(0, Ordering::AcqRel);
+        ((was >> 32) as u32).saturating_sub(was as u32) as usize
+    }
+
+    fn take(&self) -> Option<usize> {
+        // Looked at first, so that waiting threads do not count far beyond the end.
+        let seen = self.0.load(Ordering::Relaxed);
+        if seen as u32 >= (seen >> 32) as u32 {
+            return None;
+        }
+        let was = self.0.fetch_add(1, Ordering::AcqRel);
+        ((was as u32) < (was >> 32) as u32).then_some(was as u32 as usize)
+    }
+}
+
+/// A job: the closure. It lives on the stack of [`Pool::run`], which returns only when every tile is done; and who
+/// has no tile does not look at it.
+struct Job<'a>(&'a (dyn Fn(usize) + Sync));
 
 struct Shared {
+    runs: Vec<Run>,
+    /// Valid while a tile is taken and not done.
+    job: AtomicPtr<Job<'static>>,
+    /// Tiles of the job that are not done.
+    left: AtomicUsize,
     /// The number of the current job; workers wait for it to change.
     epoch: AtomicU64,
-    /// The job, valid while `epoch` is current and `busy` workers have not all reported.
-    job: Mutex<Option<SendJob>>,
-    next: AtomicUsize,
-    tiles: AtomicUsize,
-    busy: AtomicUsize,
+    /// Threads that are not parked, the caller included.
+    awake: AtomicUsize,
+    /// Threads that may be awake at once.
+    cores: usize,
     stop: AtomicBool,
-    sleepers: Mutex<usize>,
+    parked: Mutex<()>,
     wake: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
-
-#[derive(Clone, Copy)]
-struct SendJob(Job);
-// SAFETY: the closure behind the pointer is `Sync`, and `Pool::run` does not return before every
-// worker has finished with it.
-unsafe impl Send for SendJob {}
 
 /// A handle on the threads. Dropping it ends them.
 pub struct Pool {
@@ -48,21 +82,23 @@ pub struct Pool {
 impl Pool {
     /// A pool of `threads` threads, the calling one included (at least one).
     pub fn new(threads: usize) -> Pool {
+        let threads = threads.max(1);
         let shared = Arc::new(Shared {
+            runs: (0..threads).map(|_| Run::default()).collect(),
+            job: AtomicPtr::new(std::ptr::null_mut()),
+            left: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
-            job: Mutex::new(None),
-            next: AtomicUsize::new(0),
-            tiles: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            awake: AtomicUsize::new(1),
+            cores: usable_cores(),
             stop: AtomicBool::new(false),
-            sleepers: Mutex::new(0),
+            parked: Mutex::new(()),
             wake: Condvar::new(),
             panic: Mutex::new(None),
         });
-        let workers = (1..threads.max(1))
+        let workers = (1..threads)
             .filter_map(|i| {
                 let shared = shared.clone();
-                std::thread::Builder::new().name(format!("porism-{i}")).spawn(move || work(&shared)).ok()
+                std::thread::Builder::new().name(format!("porism-{i}")).spawn(move || work(&shared, i)).ok()
             })
             .collect();
         Pool { shared, workers, running: Mutex::new(()) }
@@ -76,38 +112,45 @@ impl Pool {
     /// Calls `tile(0) .. tile(tiles - 1)`, each once, on all threads; returns when all are done.
     ///
     /// Not to be called from inside a tile.
+    ///
+    /// # Panics
+    /// If a tile does, or there are 2^32 tiles or more.
     pub fn run(&self, tiles: usize, tile: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() || tiles <= 1 {
             (0..tiles).for_each(tile);
             return;
         }
+        assert!(tiles < u32::MAX as usize, "{tiles} tiles in one job");
         let _one_job = self.running.lock().unwrap_or_else(|e| e.into_inner());
         let s = &*self.shared;
-        // SAFETY: only the lifetime is erased; the pointer is used until `busy` is back at zero, which
-        // this function waits for.
-        let job: Job = unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync + 'static)>(tile)
-        };
-        *s.job.lock().unwrap_or_else(|e| e.into_inner()) = Some(SendJob(job));
-        s.tiles.store(tiles, Ordering::Relaxed);
-        s.next.store(0, Ordering::Relaxed);
-        s.busy.store(self.workers.len(), Ordering::Relaxed);
-        s.epoch.fetch_add(1, Ordering::SeqCst);
-        if *s.sleepers.lock().unwrap_or_else(|e| e.into_inner()) > 0 {
-            s.wake.notify_all();
+        let job = Job(tile);
+        // Only the lifetime is erased: see `Job`.
+        s.job.store((&raw const job).cast::<Job<'static>>().cast_mut(), Ordering::Relaxed);
+        s.left.store(tiles, Ordering::Relaxed);
+        // Only as many threads as can be awake have tiles of their own. Which workers these are is not known, so
+        // they look at the first runs first.
+        let sharers = s.runs.len().min(s.cores).max(1);
+        for (i, run) in s.runs[..sharers].iter().enumerate() {
+            run.set((tiles * i / sharers) as u32, (tiles * (i + 1) / sharers) as u32);
         }
-        take_tiles(s, tile);
-        let started = Instant::now();
+        s.epoch.fetch_add(1, Ordering::SeqCst);
+        if s.awake.load(Ordering::SeqCst) < sharers {
+            // Under the lock: a worker that is about to park has looked at the epoch before it sleeps.
+            let _parked = s.parked.lock().unwrap_or_else(|e| e.into_inner());
+            for _ in s.awake.load(Ordering::SeqCst)..sharers {
+                s.wake.notify_one();
+            }
+        }
+        take_tiles(s, 0);
         let mut turns = 0u32;
-        while s.busy.load(Ordering::Acquire) > 0 {
+        while s.left.load(Ordering::Acquire) > 0 {
             std::hint::spin_loop();
             turns = turns.wrapping_add(1);
-            // With more threads than cores the worker we wait for may need this very core.
-            if turns.is_multiple_of(256) && started.elapsed() > SPIN {
+            // A tile takes some microseconds: if it takes much longer, whoever holds it may need this very core.
+            if turns.is_multiple_of(1 << 14) {
                 std::thread::yield_now();
             }
         }
-        *s.job.lock().unwrap_or_else(|e| e.into_inner()) = None;
         if let Some(panic) = s.panic.lock().unwrap_or_else(|e| e.into_inner()).take() {
             resume_unwind(panic);
         }
@@ -119,7 +162,7 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.epoch.fetch_add(1, Ordering::SeqCst);
         {
-            let _sleepers = self.shared.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+            let _parked = self.shared.parked.lock().unwrap_or_else(|e| e.into_inner());
             self.shared.wake.notify_all();
         }
         for worker in self.workers.drain(..) {
@@ -139,62 +182,85 @@ pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-fn take_tiles(s: &Shared, tile: &(dyn Fn(usize) + Sync)) {
-    let tiles = s.tiles.load(Ordering::Relaxed);
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        loop {
-            let i = s.next.fetch_add(1, Ordering::Relaxed);
-            if i >= tiles {
-                break;
+/// Works off run `own`, then what the others have left.
+fn take_tiles(s: &Shared, own: usize) {
+    let sharers = s.runs.len();
+    for i in 0..sharers {
+        let run = &s.runs[(own + i) % sharers];
+        while let Some(i) = run.take() {
+            // SAFETY: tile `i` is taken and not done, so `Pool::run` waits for it, with the job on its stack. The
+            // pointer was stored before the run that the tile came from.
+            let job = unsafe { &*s.job.load(Ordering::Relaxed) };
+            let outcome = catch_unwind(AssertUnwindSafe(|| (job.0)(i)));
+            let mut done = 1;
+            if let Err(panic) = outcome {
+                // Nobody needs the other tiles any more.
+                done += s.runs.iter().map(Run::clear).sum::<usize>();
+                s.panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(panic);
             }
-            tile(i);
+            s.left.fetch_sub(done, Ordering::Release);
         }
-    }));
-    if let Err(panic) = outcome {
-        // The others stop at their next tile.
-        s.next.store(tiles, Ordering::Relaxed);
-        s.panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(panic);
     }
 }
 
-fn work(s: &Shared) {
+fn work(s: &Shared, index: usize) {
     let mut seen = 0;
+    let mut jobs = 0;
+    let mut awake = false;
     loop {
-        seen = wait_for_job(s, seen);
+        let epoch = if awake { spin(s, seen) } else { None };
+        seen = match epoch {
+            Some(epoch) => epoch,
+            None => {
+                if awake {
+                    s.awake.fetch_sub(1, Ordering::SeqCst);
+                }
+                awake = true;
+                park(s, seen)
+            }
+        };
         if s.stop.load(Ordering::SeqCst) {
             return;
         }
-        let job = *s.job.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(SendJob(job)) = job {
-            // SAFETY: `Pool::run` keeps the closure alive until `busy` reaches zero.
-            take_tiles(s, unsafe { &*job });
+        take_tiles(s, index % s.cores.min(s.runs.len()));
+        jobs += 1;
+        if s.runs.len() > s.cores && jobs % TURN == 0 {
+            // The parked one that is woken for the next job may be this one or another.
+            s.awake.fetch_sub(1, Ordering::SeqCst);
+            awake = false;
         }
-        s.busy.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Spins, then parks, until the epoch is no longer `seen`; returns the new one.
-fn wait_for_job(s: &Shared, seen: u64) -> u64 {
+/// Waits for an epoch other than `seen`; gives up after a while.
+fn spin(s: &Shared, seen: u64) -> Option<u64> {
     let started = Instant::now();
     let mut turns = 0u32;
     loop {
         let epoch = s.epoch.load(Ordering::SeqCst);
         if epoch != seen {
-            return epoch;
+            return Some(epoch);
         }
         std::hint::spin_loop();
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(64) && started.elapsed() > SPIN {
-            break;
+            return None;
         }
     }
-    let mut sleepers = s.sleepers.lock().unwrap_or_else(|e| e.into_inner());
-    *sleepers += 1;
-    while s.epoch.load(Ordering::SeqCst) == seen {
-        sleepers = s.wake.wait(sleepers).unwrap_or_else(|e| e.into_inner());
+}
+
+/// Sleeps until the epoch is another than `seen` and there is room for one more awake thread, which this one then
+/// is. Returns the epoch.
+fn park(s: &Shared, seen: u64) -> u64 {
+    let mut parked = s.parked.lock().unwrap_or_else(|e| e.into_inner());
+    loop {
+        let epoch = s.epoch.load(Ordering::SeqCst);
+        if epoch != seen && (s.awake.load(Ordering::SeqCst) < s.cores || s.stop.load(Ordering::SeqCst)) {
+            s.awake.fetch_add(1, Ordering::SeqCst);
+            return epoch;
+        }
+        parked = s.wake.wait(parked).unwrap_or_else(|e| e.into_inner());
     }
-    *sleepers -= 1;
-    s.epoch.load(Ordering::SeqCst)
 }
 
 #[cfg(test)]

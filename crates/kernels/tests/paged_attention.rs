@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use half::f16;
-use porism_kernels::attention::RelativeBias;
 use porism_kernels::attention::paged::{
     KV_BLOCK, KvSlice, PAGE, PageRef, PagedShape, PagedSpan, Q4Block, Q8Block, decode_q4, decode_q8, encode_q4,
     encode_q8, paged_forward,
 };
+use porism_kernels::attention::{Mask, RelativeBias, Tree, Visible};
 use porism_kernels::{Isa, Pool};
 
 struct Random(u64);
@@ -56,16 +56,9 @@ impl Cache {
     }
 }
 
-fn in_f64(
-    shape: &PagedShape<'_>,
-    cache: &Cache,
-    own: usize,
-    always: usize,
-    seen: &Range<usize>,
-    q: &[f32],
-) -> Vec<f64> {
+fn in_f64(shape: &PagedShape<'_>, cache: &Cache, own: usize, seen: &[Range<usize>], q: &[f32]) -> Vec<f64> {
     let (dim, group) = (shape.head_dim, shape.heads / shape.kv_heads);
-    let entries: Vec<usize> = (0..always).chain(seen.start.max(always)..seen.end).collect();
+    let entries: Vec<usize> = seen.iter().cloned().flatten().collect();
     (0..shape.heads)
         .flat_map(|h| {
             let row = |data: &[Vec<f32>], j: usize| -> Vec<f64> {
@@ -114,27 +107,44 @@ fn agrees_with_f64_and_to_the_bit_with_itself() {
         let cache = Cache::new(&mut random, 3, kv_heads * PAGE * head_dim);
         let rows = 40;
         let q = random.floats(rows * width);
-        for (first, always, visible) in [
+        let prefixed = |always: usize, rows: &[Range<usize>]| {
+            let mut visible = Visible::default();
+            rows.iter().for_each(|row| visible.push([0..always, row.clone()]));
+            visible
+        };
+        // A tree: each row's parent is one of the few before it.
+        let parents = (0..rows).map(|i: usize| i.checked_sub(1 + i * i % 5)).collect();
+        let tree = Tree::new(parents).expect("a tree");
+        let positions = |before: usize| -> Vec<u32> {
+            (0..before).chain((0..rows).map(|i| before + tree.depth(i))).map(|p| p as u32).collect()
+        };
+        for (first, visible) in [
             // Causal from an empty cache; causal deep in the cache; a window; a window behind a prefix; both
-            // sides of a row.
-            (0, 0, (0..rows).map(|i| 0..i + 1).collect::<Vec<_>>()),
-            (599, 0, (0..rows).map(|i| 0..i + 600).collect()),
-            (269, 0, (0..rows).map(|i| i + 230..i + 270).collect()),
-            (529, 5, (0..rows).map(|i| i + 480..i + 530).collect()),
-            (250, 0, (0..rows).map(|i| i + 200..i + 300).collect()),
+            // sides of a row; trees, one with a window that is longer than the branches are.
+            (0, (0..rows).map(|i| 0..i + 1).collect::<Visible>()),
+            (599, (0..rows).map(|i| 0..i + 600).collect()),
+            (269, (0..rows).map(|i| i + 230..i + 270).collect()),
+            (529, prefixed(5, &(0..rows).map(|i| i + 480..i + 530).collect::<Vec<_>>())),
+            (250, (0..rows).map(|i| i + 200..i + 300).collect()),
+            (240, Mask::Causal.rows(&positions(240), rows, 0, Some(&tree))),
+            (504, Mask::Window(300).rows(&positions(500), rows, 4, Some(&tree))),
+            (246, Mask::Window(3).rows(&positions(246), rows, 0, Some(&tree))),
         ] {
+            let part = |rows: Range<usize>| {
+                let mut part = Visible::default();
+                rows.for_each(|row| part.push(visible.row(row).iter().cloned()));
+                part
+            };
             let span = |half, rows: Range<usize>, at: usize| PagedSpan {
-                visible: visible[at..at + rows.len()].to_vec(),
+                visible: part(at..at + rows.len()),
                 rows,
                 own: first + at,
                 pages: cache.pages(half),
-                always,
             };
             let mut reference = vec![0.0; rows * width];
             paged_forward(&Pool::new(1), Isa::Scalar, &shape, &[span(false, 0..rows, 0)], &q, &mut reference);
             for row in [0, 1, 17, rows - 1] {
-                let want =
-                    in_f64(&shape, &cache, first + row, always, &visible[row], &q[row * width..(row + 1) * width]);
+                let want = in_f64(&shape, &cache, first + row, visible.row(row), &q[row * width..(row + 1) * width]);
                 for (got, want) in reference[row * width..(row + 1) * width].iter().zip(want) {
                     assert!((f64::from(*got) - want).abs() < 2e-5, "{got} for {want}");
                 }
@@ -198,7 +208,7 @@ fn rounded_pages_stand_for_their_numbers() {
         let q = random.floats(20 * width);
         let run = |isa: Isa, threads: usize, pages: Vec<PageRef<'_>>| {
             let visible = (0..20).map(|i| 3 * i..300 + i).collect();
-            let span = PagedSpan { rows: 0..20, pages, own: 299, always: 0, visible };
+            let span = PagedSpan { rows: 0..20, pages, own: 299, visible };
             let mut out = vec![f32::NAN; 20 * width];
             paged_forward(&Pool::new(threads), isa, &shape, &[span], &q, &mut out);
             out
@@ -234,7 +244,7 @@ fn keys_and_values_may_be_kept_differently() {
     let run = |k: KvSlice<'_>, v: KvSlice<'_>| {
         let span = |rows: Range<usize>, k, v| {
             let visible = rows.clone().map(|i| 0..100 + i).collect();
-            PagedSpan { rows, pages: vec![PageRef { k, v }], own: 99, always: 0, visible }
+            PagedSpan { rows, pages: vec![PageRef { k, v }], own: 99, visible }
         };
         let mut out = vec![f32::NAN; 4 * 128];
         // A sequence of plain numbers beside it.
@@ -256,6 +266,6 @@ fn blocks_need_heads_of_whole_blocks() {
     let shape = PagedShape { heads: 1, kv_heads: 1, head_dim: 48, scale: 1.0, softcap: None, bias: None };
     let page = vec![Q8Block::default(); PAGE * 48 / KV_BLOCK];
     let pages = vec![PageRef { k: KvSlice::Q8_0(&page), v: KvSlice::Q8_0(&page) }];
-    let span = PagedSpan { rows: 0..1, pages, own: 0, always: 0, visible: std::iter::once(0..1).collect() };
+    let span = PagedSpan { rows: 0..1, pages, own: 0, visible: std::iter::once(0..1).collect() };
     paged_forward(&Pool::new(1), Isa::detect(), &shape, &[span], &[0.0; 48], &mut [0.0; 48]);
 }

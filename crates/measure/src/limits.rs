@@ -97,7 +97,8 @@ fn parse_cache_size(text: &str) -> Option<usize> {
 
 /// Bytes that can be allocated without swapping, if the system tells.
 fn available_memory() -> Option<usize> {
-    crate::bench::status_kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?.checked_mul(1024)
+    crate::bench::memory::status_kib(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //! output is wanted. There is no padding; training, scoring, generation and encoders all use it.
 
 use std::ops::Range;
+use std::sync::Arc;
+
+use porism_kernels::attention::Tree;
 
 use crate::linear::AdapterId;
 use crate::{Error, Result};
@@ -44,6 +47,10 @@ pub struct Span {
     pub rows: Range<usize>,
     /// The adapter that these rows run with.
     pub adapter: Option<AdapterId>,
+    /// How the rows branch, if they are not one after the other: each then sees of them its ancestors and itself.
+    /// Their positions are the first one behind the sequence plus [`Tree::depth`]. Before other rows follow, the
+    /// sequence must be rolled back to rows that are one branch.
+    pub tree: Option<Arc<Tree>>,
 }
 
 /// Packed rows of one forward pass.
@@ -66,7 +73,7 @@ impl Batch {
         Batch {
             input: Input::Ids(ids.to_vec()),
             positions: (start..start + n as u32).collect(),
-            spans: vec![Span { sequence: 0, rows: 0..n, adapter: None }],
+            spans: vec![Span { sequence: 0, rows: 0..n, adapter: None, tree: None }],
             wanted: n.checked_sub(1).into_iter().collect(),
         }
     }
@@ -81,7 +88,7 @@ impl Batch {
             let start = ids.len();
             ids.extend_from_slice(tokens);
             batch.positions.extend(0..tokens.len() as u32);
-            batch.spans.push(Span { sequence, rows: start..ids.len(), adapter: None });
+            batch.spans.push(Span { sequence, rows: start..ids.len(), adapter: None, tree: None });
         }
         batch.wanted = (0..ids.len()).collect();
         batch.input = Input::Ids(ids);
@@ -116,6 +123,9 @@ impl Batch {
             if span.sequence >= states {
                 return bad(format!("a span names sequence {}, and there are {states} states", span.sequence));
             }
+            if let Some(tree) = span.tree.as_deref().filter(|tree| tree.len() != span.rows.len()) {
+                return bad(format!("a tree of {} rows for rows {:?}", tree.len(), span.rows));
+            }
             next = span.rows.end;
         }
         if next != n {
@@ -140,7 +150,9 @@ impl Batch {
             let Some(span) = owner else { break };
             match spans.last_mut() {
                 Some(last) if last.sequence == span.sequence && last.adapter == span.adapter => last.rows.end = new + 1,
-                _ => spans.push(Span { sequence: span.sequence, rows: new..new + 1, adapter: span.adapter }),
+                _ => {
+                    spans.push(Span { sequence: span.sequence, rows: new..new + 1, adapter: span.adapter, tree: None })
+                }
             }
         }
         Batch {

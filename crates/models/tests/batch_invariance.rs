@@ -43,7 +43,9 @@ fn a_row_is_the_same_in_every_batch() {
                     let batch = Batch {
                         input: Input::Ids(members.iter().map(|i| 42 + i).collect()),
                         positions: members.iter().map(|&i| sequence(i).len() as u32).collect(),
-                        spans: (0..size).map(|s| Span { sequence: s, rows: s..s + 1, adapter: None }).collect(),
+                        spans: (0..size)
+                            .map(|s| Span { sequence: s, rows: s..s + 1, adapter: None, tree: None })
+                            .collect(),
                         wanted: (0..size).collect(),
                     };
                     let together = bits(&decoder, &mut steps, &mut states, &batch);

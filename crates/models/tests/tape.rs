@@ -252,8 +252,8 @@ where
                 .chain((0..5 - rows).map(|i| (start[1] + i) as u32))
                 .collect(),
             spans: vec![
-                Span { sequence: 0, rows: 0..rows, adapter: Some(LORA) },
-                Span { sequence: 1, rows: rows..5, adapter: Some(IA3) },
+                Span { sequence: 0, rows: 0..rows, adapter: Some(LORA), tree: None },
+                Span { sequence: 1, rows: rows..5, adapter: Some(IA3), tree: None },
             ],
             wanted: (0..5).collect(),
             input: porism_models::Input::Ids(ids.to_vec()),

@@ -9,12 +9,13 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use porism_generate::{Event, Outcome, Overflow, Request, Sampling, Session, Token};
+use porism_kernels::Isa;
 use porism_models::cpu::{Activations, CpuExecutor};
 use porism_text::{ChatTemplate, Message, Tokenizer};
 use serde::Serialize;
 
 use super::chat;
-use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
+use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, isa, kv_type, positive, thread_count};
 use crate::context::{Context, Loaded, Wishes, person_watches, say, threads, usage};
 use crate::output;
 
@@ -69,6 +70,9 @@ pub struct RunArgs {
     /// Threads [default: usable cores]
     #[arg(long, value_name = "N", value_parser = thread_count)]
     threads: Option<usize>,
+    /// The vector instructions to use: for `porism bench`, which measures with lesser ones
+    #[arg(long, hide = true, value_name = "NAME", value_parser = isa)]
+    isa: Option<Isa>,
     /// Tokens that the context holds [default: what the model was trained for]
     #[arg(long, value_name = "N", value_parser = positive)]
     context: Option<usize>,
@@ -136,7 +140,8 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     let loaded = context.load(args.model.as_deref(), &wishes)?;
     let template = if args.raw { None } else { Some(template(&loaded)?) };
     let activations = Activations::from(args.activations);
-    let (pool, isa) = threads(args.threads);
+    let (pool, best) = threads(args.threads);
+    let isa = args.isa.unwrap_or(best);
     let trained = loaded.decoder.stack.config.context;
     let holds = args.context.unwrap_or(trained);
     if holds > trained {

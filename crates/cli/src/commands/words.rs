@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use porism_kernels::Isa;
 use porism_models::cpu::{Activations, KvType};
 use porism_models::load::describe;
 use porism_models::rope::{RopeScaling, Yarn};
@@ -142,6 +143,17 @@ pub fn stretch(text: &str) -> std::result::Result<f32, String> {
         Ok(v) if (1.0..=1000.0).contains(&v) => Ok(v),
         Ok(v) => Err(format!("{v} is not from 1 to 1000")),
         Err(_) => Err(format!("`{text}` is no number")),
+    }
+}
+
+/// A level of vector instructions that this processor has.
+pub fn isa(text: &str) -> std::result::Result<Isa, String> {
+    let names = |levels: &[Isa]| levels.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ");
+    let available = Isa::available();
+    match Isa::ALL.into_iter().find(|i| i.name() == text) {
+        None => Err(format!("`{text}` is none of {}", names(&Isa::ALL))),
+        Some(isa) if available.contains(&isa) => Ok(isa),
+        Some(_) => Err(format!("this processor lacks it; it has {}", names(&available))),
     }
 }
 

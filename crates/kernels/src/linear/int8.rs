@@ -22,7 +22,7 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Prod
     let few = x.tokens() <= FEW_TOKENS;
     let strips: usize = products.iter().map(|p| p.weight.rows.div_ceil(LANES)).sum();
     // Large enough to be worth a counter increment, small enough that the threads end together.
-    let per_tile = if few { (strips / (8 * pool.threads())).clamp(2, 64) } else { 2 };
+    let per_tile = if few { (strips / (16 * pool.threads())).clamp(1, 64) } else { 2 };
     let tiles = strip_tiles(products, per_tile);
     let outs: Vec<OutPtr> = products.iter_mut().map(|p| OutPtr(p.out.as_mut_ptr())).collect();
     let products: &[Product<'_>] = products;
@@ -142,6 +142,24 @@ mod x86 {
     /// Vectors of a stored panel.
     const STORED: usize = 12;
 
+    /// Stores a panel.
+    ///
+    /// # Safety
+    /// AVX; there is room for [`STORED`] vectors.
+    #[inline(always)]
+    unsafe fn keep(panel: &Panel, to: *mut __m256i) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            for (i, q) in panel.quants.iter().enumerate() {
+                _mm256_store_si256(to.add(i), *q);
+            }
+            _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
+            _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
+            _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.mins[0]));
+            _mm256_store_si256(to.add(11), _mm256_castps_si256(panel.mins[1]));
+        }
+    }
+
     impl Side for Stored {
         #[inline(always)]
         unsafe fn quants(&self, i: usize) -> __m256i {
@@ -188,13 +206,28 @@ mod x86 {
             for g in 0..F::GROUPS {
                 let mut sums = [[_mm256_setzero_si256(); T]; S];
                 if VNNI {
-                    for i in g * quads..(g + 1) * quads {
-                        let q: [__m256i; S] = std::array::from_fn(|s| w[s].quants(i));
+                    // Two chains, since each link waits for the one before.
+                    let mut others = [[_mm256_setzero_si256(); T]; S];
+                    let mut i = g * quads;
+                    while i < (g + 1) * quads {
+                        let q: [[__m256i; 2]; S] = std::array::from_fn(|s| [w[s].quants(i), w[s].quants(i + 1)]);
                         for t in 0..T {
                             let v = _mm256_set1_epi32(quants[t].add(i).read_unaligned());
+                            let next = _mm256_set1_epi32(quants[t].add(i + 1).read_unaligned());
                             for s in 0..S {
-                                sums[s][t] = _mm256_dpbusd_epi32(sums[s][t], q[s], v);
+                                sums[s][t] = _mm256_dpbusd_epi32(sums[s][t], q[s][0], v);
+                                if S * T <= 2 {
+                                    others[s][t] = _mm256_dpbusd_epi32(others[s][t], q[s][1], next);
+                                } else {
+                                    sums[s][t] = _mm256_dpbusd_epi32(sums[s][t], q[s][1], next);
+                                }
                             }
+                        }
+                        i += 2;
+                    }
+                    if S * T <= 2 {
+                        for (sum, other) in sums.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
+                            *sum = _mm256_add_epi32(*sum, *other);
                         }
                     }
                 } else if F::RUN == 0 {
@@ -267,6 +300,19 @@ mod x86 {
     /// How far ahead of its use a weight is asked for, at least.
     const PREFETCH: usize = 4096;
 
+    /// `$step` with `$panel` standing for each panel of a block in turn, as a constant.
+    macro_rules! each_panel {
+        ($format:ident, $panel:ident => $step:expr) => {
+            each_panel!($format, $panel => $step; 0 1 2 3 4 5 6 7)
+        };
+        ($format:ident, $panel:ident => $step:expr; $($j:literal)*) => {
+            $(if $j < $format::PANELS {
+                const $panel: usize = $j;
+                $step
+            })*
+        };
+    }
+
     /// One to four tokens, each weight unpacked to registers and used at once.
     ///
     /// # Safety
@@ -292,8 +338,8 @@ mod x86 {
         out: OutPtr,
     ) {
         let tokens = Tokens { x, first: 0 };
-        let blocks = w.cols / PANEL_COLS;
-        let panel_bytes = LANES * w.row_bytes() / blocks;
+        let blocks = w.cols / PANEL_COLS / F::PANELS;
+        let block_bytes = LANES * w.row_bytes() / blocks;
         for strip in tile.first..tile.first + tile.count {
             let rows = strip_rows(w, strip);
             // SAFETY: blocks and tokens are inside the checked sizes; the tile owns its rows; a prefetch may
@@ -303,13 +349,16 @@ mod x86 {
                 let mut ahead = rows[0].wrapping_add(PREFETCH.max(LANES * w.row_bytes()));
                 for b in 0..blocks {
                     // Eight rows are read side by side, which no hardware prefetcher follows.
-                    let next = ahead.wrapping_add(panel_bytes);
+                    let next = ahead.wrapping_add(block_bytes);
                     while ahead < next {
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
                         ahead = ahead.wrapping_add(64);
                     }
-                    let panel = F::unpack_panel(&rows, b);
-                    accumulate::<F, VNNI, 1, T>(&[panel], &tokens, b, &mut acc);
+                    let header = F::header(&rows, b);
+                    each_panel!(F, J => {
+                        let panel = F::panel::<J>(&rows, b, &header);
+                        accumulate::<F, VNNI, 1, T>(&[panel], &tokens, F::PANELS * b + J, &mut acc);
+                    });
                 }
                 for (t, &acc) in acc[0].iter().enumerate() {
                     store(w, strip, t, acc, out);
@@ -341,16 +390,12 @@ mod x86 {
         unsafe {
             for s in 0..tile.count {
                 let rows = strip_rows(w, tile.first + s);
-                for b in 0..blocks {
-                    let panel = F::unpack_panel(&rows, b);
-                    let to = panels.add((s * blocks + b) * STORED);
-                    for (i, q) in panel.quants.iter().enumerate() {
-                        _mm256_store_si256(to.add(i), *q);
-                    }
-                    _mm256_store_si256(to.add(8), _mm256_castps_si256(panel.scales[0]));
-                    _mm256_store_si256(to.add(9), _mm256_castps_si256(panel.scales[1]));
-                    _mm256_store_si256(to.add(10), _mm256_castps_si256(panel.mins[0]));
-                    _mm256_store_si256(to.add(11), _mm256_castps_si256(panel.mins[1]));
+                for b in 0..blocks / F::PANELS {
+                    let header = F::header(&rows, b);
+                    each_panel!(F, J => {
+                        let panel = F::panel::<J>(&rows, b, &header);
+                        keep(&panel, panels.add((s * blocks + F::PANELS * b + J) * STORED));
+                    });
                 }
             }
             let mut s = 0;

@@ -3,6 +3,8 @@
 //! A row is meant to run in a process of its own ([`run_row`], or [`first_token`] which starts the measured
 //! program itself), so that its peak memory is its own and no row warms another's caches.
 
+pub(crate) mod memory;
+mod neighbour;
 mod program;
 mod row;
 mod work;
@@ -10,6 +12,8 @@ mod work;
 use porism_models::cpu::{Activations, KvType};
 use serde::{Deserialize, Serialize};
 
+pub use memory::Memory;
+pub use neighbour::{Neighbour, keep_busy};
 pub use program::first_token;
 pub use row::run_row;
 pub use work::{Work, work};
@@ -31,11 +35,26 @@ pub enum Test {
     FirstToken,
     /// The attention step alone, in all layers, for `n` rows behind `depth` cached entries.
     Attention,
+    /// One pass of `n` tokens of one sequence behind `depth` others, with the logits of all: what checking a draft
+    /// takes.
+    Batch,
+    /// One pass of one token of each of `n` sequences, each with a cache of its own of `depth` entries.
+    Sequences,
+    /// [`Test::Generate`] while a [`Neighbour`] keeps one core busy.
+    Contention,
 }
 
 impl Test {
     /// All tests, in the order in which they run.
-    pub const ALL: [Test; 4] = [Test::Prefill, Test::Generate, Test::FirstToken, Test::Attention];
+    pub const ALL: [Test; 7] = [
+        Test::Prefill,
+        Test::Generate,
+        Test::FirstToken,
+        Test::Attention,
+        Test::Batch,
+        Test::Sequences,
+        Test::Contention,
+    ];
 
     /// The name used in flags and reports.
     pub const fn name(self) -> &'static str {
@@ -44,6 +63,9 @@ impl Test {
             Test::Generate => "generate",
             Test::FirstToken => "first_token",
             Test::Attention => "attention",
+            Test::Batch => "batch",
+            Test::Sequences => "sequences",
+            Test::Contention => "contention",
         }
     }
 }
@@ -53,7 +75,7 @@ impl Test {
 pub struct RowSpec {
     /// What it measures.
     pub test: Test,
-    /// Tokens; rows for attention.
+    /// Tokens; rows for attention, sequences for sequences.
     pub n: usize,
     /// Tokens that the cache holds before.
     pub depth: usize,
@@ -70,7 +92,7 @@ pub struct RowSpec {
 impl RowSpec {
     /// Positions that it reaches: more than a model was trained for is allowed, and worth a word.
     pub fn positions(&self) -> usize {
-        self.depth + self.n
+        self.depth + if self.test == Test::Sequences { 1 } else { self.n }
     }
 }
 
@@ -84,18 +106,25 @@ pub struct Row {
     pub tokens_per_second: f64,
     /// Weights and cache read, each byte counted once a pass, in 10^9 bytes a second ([`Work::bytes`]).
     pub gb_per_second: f64,
-    /// The most physical memory that the process ever had, mapped files included (VmHWM).
-    pub peak_rss_bytes: u64,
+    /// What the process took.
+    #[serde(flatten)]
+    pub memory: Memory,
+    /// The part of it that is the cache, at its largest.
+    pub cache_bytes: u64,
+    /// Operations of the projections ([`Work::projection_operations`]), in 10^9 a second.
+    pub gops_per_second: f64,
 }
 
 impl Row {
-    fn new(spec: &RowSpec, work: &Work, seconds: f64, peak_rss_bytes: u64) -> Row {
+    fn new(spec: &RowSpec, work: &Work, seconds: f64, memory: Memory, cache_bytes: u64) -> Row {
         let tokens = if spec.test == Test::FirstToken { 1 } else { spec.n };
         Row {
             spec: spec.clone(),
             tokens_per_second: tokens as f64 / seconds,
             gb_per_second: work.bytes as f64 / seconds / 1e9,
-            peak_rss_bytes,
+            memory,
+            cache_bytes,
+            gops_per_second: work.projection_operations as f64 / seconds / 1e9,
         }
     }
 }
@@ -103,8 +132,10 @@ impl Row {
 /// A whole benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// What the machine can do.
+    /// What the machine can do, with the instructions of `isa`.
     pub machine: Limits,
+    /// The level of vector instructions that everything ran with, by its [name](porism_kernels::Isa::name).
+    pub isa: String,
     /// The model's file or folder.
     pub model: String,
     /// The rows, in the order in which they ran.
@@ -122,6 +153,8 @@ pub struct Plan<'a> {
     pub generate: &'a [usize],
     /// Depths, for all tests but `first_token`.
     pub depth: &'a [usize],
+    /// Tokens of a pass of `batch`, sequences of `sequences`.
+    pub batch: &'a [usize],
     /// Tokens of the prompt of `first_token`.
     pub first_token_prompt: usize,
     /// Threads.
@@ -143,7 +176,8 @@ impl Plan<'_> {
                 for &test in self.tests {
                     let (lengths, depths) = match test {
                         Test::Prefill => (self.prompt, self.depth),
-                        Test::Generate => (self.generate, self.depth),
+                        Test::Generate | Test::Contention => (self.generate, self.depth),
+                        Test::Batch | Test::Sequences => (self.batch, self.depth),
                         Test::FirstToken => (&first_token[..], &[0][..]),
                         Test::Attention => (&ATTENTION_ROWS[..], self.depth),
                     };
@@ -169,18 +203,6 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// A number of kibibytes from a file such as `/proc/self/status`: `VmHWM:    1234 kB`.
-pub(crate) fn status_kib(status: &str, key: &str) -> Option<usize> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
-/// The peak resident memory of a process in bytes; 0 where the system does not tell.
-fn peak_rss_bytes(process: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    status_kib(&status, "VmHWM:").map_or(0, |kib| kib as u64 * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,20 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn status_files_are_read() {
-        let status = "Name:\tx\nVmPeak:\t  99 kB\nVmHWM:\t    1234 kB\n";
-        assert_eq!(status_kib(status, "VmHWM:"), Some(1234));
-        assert_eq!(status_kib(status, "VmSwap:"), None);
-        assert_eq!(status_kib("VmHWM: x kB", "VmHWM:"), None);
-        if cfg!(target_os = "linux") {
-            assert!(peak_rss_bytes("self") > 1 << 20);
-        }
-    }
-
-    #[test]
-    fn the_default_plan_has_the_documented_rows() {
+    fn a_plan_has_the_documented_rows() {
         let plan = Plan {
             tests: &Test::ALL,
+            batch: &[2, 16],
             prompt: &[128, 512],
             generate: &[128],
             depth: &[0, 2048],
@@ -227,6 +239,16 @@ mod tests {
             ("attention", 512, 0),
             ("attention", 1, 2048),
             ("attention", 512, 2048),
+            ("batch", 2, 0),
+            ("batch", 16, 0),
+            ("batch", 2, 2048),
+            ("batch", 16, 2048),
+            ("sequences", 2, 0),
+            ("sequences", 16, 0),
+            ("sequences", 2, 2048),
+            ("sequences", 16, 2048),
+            ("contention", 128, 0),
+            ("contention", 128, 2048),
         ];
         assert_eq!(rows, want);
     }

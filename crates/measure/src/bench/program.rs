@@ -4,18 +4,25 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::{Row, RowSpec, Work, median, peak_rss_bytes};
+use super::{Memory, Row, RowSpec, Work, median};
 use crate::{Error, Result};
 
 /// Starts the program once to warm up and `repeat` times for the median, each time from its start until the
 /// first byte on its stdout, and ends it then. `command` must give the same command each time; its standard
-/// streams are replaced. The peak is the largest that a run had when that byte came.
+/// streams are replaced. The peak is the largest that a run had when that byte came; `cache_bytes` is the cache's part
+/// of it, which cannot be seen from outside.
 ///
 /// # Errors
 /// The program cannot be started or ends without writing anything.
-pub fn first_token(command: &dyn Fn() -> Command, spec: &RowSpec, work: &Work, repeat: usize) -> Result<Row> {
+pub fn first_token(
+    command: &dyn Fn() -> Command,
+    spec: &RowSpec,
+    work: &Work,
+    cache_bytes: u64,
+    repeat: usize,
+) -> Result<Row> {
     let mut seconds = Vec::with_capacity(repeat);
-    let mut peak = 0;
+    let mut peak = Memory::default();
     for run in 0..=repeat {
         let (time, memory) = once(command())?;
         if run > 0 {
@@ -23,7 +30,7 @@ pub fn first_token(command: &dyn Fn() -> Command, spec: &RowSpec, work: &Work, r
             peak = peak.max(memory);
         }
     }
-    Ok(Row::new(spec, work, median(seconds), peak))
+    Ok(Row::new(spec, work, median(seconds), peak, cache_bytes))
 }
 
 /// Ends the program however the measurement ends.
@@ -38,7 +45,7 @@ impl Drop for Running {
 }
 
 /// Seconds to the first byte, and the peak memory then.
-fn once(mut command: Command) -> Result<(f64, u64)> {
+fn once(mut command: Command) -> Result<(f64, Memory)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut running = Running(command.spawn().map_err(Error::io("start the measured program"))?);
@@ -59,7 +66,7 @@ fn once(mut command: Command) -> Result<(f64, u64)> {
         return Err(Error::Program { status: status.to_string(), said: said.trim_end().to_string() });
     }
     // The rest of the answer is still being made, so the process is there to be asked.
-    Ok((time, peak_rss_bytes(&running.0.id().to_string())))
+    Ok((time, Memory::of(&running.0.id().to_string())))
 }
 
 #[cfg(all(test, unix))]
@@ -90,17 +97,19 @@ mod tests {
     fn the_first_byte_ends_the_clock_and_the_program() {
         // It would run for an hour, were it not ended.
         let work = Work { bytes: 1000, projection_operations: 0 };
-        let row = first_token(&|| shell("sleep 0.05; echo x; exec sleep 3600"), &spec(), &work, 2).unwrap();
+        let row = first_token(&|| shell("sleep 0.05; echo x; exec sleep 3600"), &spec(), &work, 77, 2).unwrap();
         assert!(row.tokens_per_second <= 20.0 && row.tokens_per_second > 0.0, "{row:?}");
         assert!((row.gb_per_second - 1e-6 * row.tokens_per_second).abs() < 1e-12);
+        assert_eq!(row.cache_bytes, 77);
         if cfg!(target_os = "linux") {
-            assert!(row.peak_rss_bytes > 100_000, "{row:?}");
+            assert!(row.memory.peak_rss_bytes > 100_000, "{row:?}");
         }
     }
 
     #[test]
     fn silence_is_an_error_with_what_was_said() {
-        let error = first_token(&|| shell("echo no such model >&2; exit 3"), &spec(), &Work::default(), 1).unwrap_err();
+        let error =
+            first_token(&|| shell("echo no such model >&2; exit 3"), &spec(), &Work::default(), 0, 1).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("no such model") && text.contains('3'), "{text}");
     }

@@ -306,8 +306,11 @@ impl Steps for CpuExecutor {
                 &batch.positions[span.rows.clone()],
             )?;
         }
-        let spans: Vec<_> =
-            batch.spans.iter().map(|s| states[s.sequence].span(layer, spec.mask, s.rows.clone())).collect();
+        let spans: Vec<_> = batch
+            .spans
+            .iter()
+            .map(|s| states[s.sequence].span(layer, spec.mask, s.rows.clone(), s.tree.as_deref()))
+            .collect();
         let shape = PagedShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use porism_kernels::attention::Mask;
 use porism_kernels::attention::paged::{KV_BLOCK, PAGE, PageRef, PagedSpan};
+use porism_kernels::attention::{Mask, Tree};
 
 use super::kv::{Buffer, KvType};
 use crate::config::ModelConfig;
@@ -157,18 +157,15 @@ impl CpuState {
         }
     }
 
-    /// The layer's cache as the last `rows.len()` appended rows see it.
-    pub(super) fn span(&self, layer: usize, mask: Mask, rows: Range<usize>) -> PagedSpan<'_> {
+    /// The layer's cache as the last `rows.len()` appended rows see it; if they branch, as `tree` says.
+    pub(super) fn span(&self, layer: usize, mask: Mask, rows: Range<usize>, tree: Option<&Tree>) -> PagedSpan<'_> {
         let layer = &self.layers[layer];
         let before = layer.positions.len() - rows.len();
         // Entries are counted from the first page that is still there.
-        let (seeded, gone) = (layer.seeded, layer.gone * PAGE);
-        let visible = (before..layer.positions.len())
-            .map(|own| mask.visible(&layer.positions, own))
-            .map(|seen| (seeded + seen.start).saturating_sub(gone)..seeded + seen.end - gone)
-            .collect();
+        let gone = layer.gone * PAGE;
+        let visible = mask.rows(&layer.positions, rows.len(), layer.seeded, tree).without(gone);
         let pages = layer.pages.iter().map(|p| PageRef { k: p.k.slice(), v: p.v.slice() }).collect();
-        PagedSpan { rows, pages, own: layer.seeded + before - gone, always: layer.seeded, visible }
+        PagedSpan { rows, pages, own: layer.seeded + before - gone, visible }
     }
 }
 

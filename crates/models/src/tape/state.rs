@@ -121,6 +121,9 @@ pub(super) fn append(
         if std::mem::replace(&mut seen[span.sequence], true) {
             return Err(Error::Batch(format!("sequence {} has two spans", span.sequence)));
         }
+        if span.tree.is_some() {
+            return Err(Error::Batch("rows that branch need the CPU executor".into()));
+        }
         let layer = state.layer(layer)?;
         let part = |x: &Tensor| x.narrow(0, span.rows.start, span.rows.len());
         let (new_k, new_v) = (part(&k)?, part(&v)?);

@@ -138,8 +138,8 @@ pub(crate) fn batch() -> Batch {
         input: Input::Ids(vec![1, 4, 4, 10, 0, 7, 3, 4, 9]),
         positions: vec![0, 1, 2, 3, 4, 0, 1, 2, 3],
         spans: vec![
-            Span { sequence: 0, rows: 0..5, adapter: Some(LORA) },
-            Span { sequence: 1, rows: 5..9, adapter: Some(IA3) },
+            Span { sequence: 0, rows: 0..5, adapter: Some(LORA), tree: None },
+            Span { sequence: 1, rows: 5..9, adapter: Some(IA3), tree: None },
         ],
         wanted: vec![1, 3, 4, 5, 8],
     }

@@ -89,7 +89,7 @@ by_isa! {
     /// Turns a page's seen scores into exponentials relative to their maximum; returns it and their sum.
     pub(super) fn exponentials(
         scores: &mut [f32],
-        seen: &[Range<usize>; 2],
+        seen: &[Range<usize>],
         scale: f32,
         softcap: Option<f32>,
         bias: Option<&[f32]>,
@@ -144,7 +144,7 @@ fn add_bias(scores: &mut [f32], bias: &[f32], at: isize) {
 
 by_isa! {
     /// `sum_j p[g][j] * values[j]` over the seen entries in order, for the heads of a group.
-    pub(super) fn weighted_values(p: &[f32], seen: &[Range<usize>; 2], values: &[f32], width: usize, out: &mut [f32]) {
+    pub(super) fn weighted_values(p: &[f32], seen: &[Range<usize>], values: &[f32], width: usize, out: &mut [f32]) {
         let heads = p.len() / PAGE;
         let mut g = 0;
         while g + 3 <= heads {
@@ -162,7 +162,7 @@ by_isa! {
 }
 
 #[inline(always)]
-fn some_values<const N: usize>(p: &[f32], seen: &[Range<usize>; 2], values: &[f32], width: usize, out: &mut [f32]) {
+fn some_values<const N: usize>(p: &[f32], seen: &[Range<usize>], values: &[f32], width: usize, out: &mut [f32]) {
     for c in (0..width).step_by(CHUNK) {
         let mut acc = [[[0.0f32; 8]; CHUNK / 8]; N];
         for range in seen {

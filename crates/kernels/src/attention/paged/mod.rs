@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use self::page::{Scratch, page_partial};
 use self::partial::Partial;
-use super::RelativeBias;
+use super::{RelativeBias, Visible};
 use crate::disjoint::{Disjoint, for_rows};
 use crate::{Isa, Pool};
 
@@ -69,10 +69,8 @@ pub struct PagedSpan<'a> {
     pub pages: Vec<PageRef<'a>>,
     /// The entry of the first row; those of the others follow it. Only a relative bias needs it.
     pub own: usize,
-    /// Leading entries that every row sees.
-    pub always: usize,
-    /// For each row, the entries it sees beyond those.
-    pub visible: Vec<Range<usize>>,
+    /// For each row, the entries it sees.
+    pub visible: Visible,
 }
 
 impl PagedSpan<'_> {
@@ -86,22 +84,11 @@ impl PagedSpan<'_> {
         self.pages.first().is_some_and(|p| p.v.is_blocks())
     }
 
-    /// What row `row` of the span sees of page `page`, as entries of the page: at most two ranges.
-    fn seen(&self, row: usize, page: usize) -> [Range<usize>; 2] {
-        let clip = |r: Range<usize>| {
-            let start = r.start.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
-            let end = r.end.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
-            start..end.max(start)
-        };
-        let visible = self.visible[row].start.max(self.always)..self.visible[row].end;
-        let (first, second) = (clip(0..self.always), clip(visible));
-        if first.is_empty() {
-            [second, 0..0]
-        } else if first.end == second.start {
-            [first.start..second.end, 0..0]
-        } else {
-            [first, second]
-        }
+    /// What row `row` of the span sees of page `page`, as entries of the page.
+    fn seen(&self, row: usize, page: usize) -> impl Iterator<Item = Range<usize>> {
+        let (start, end) = (page * PAGE, (page + 1) * PAGE);
+        let inside = move |r: &Range<usize>| r.start.max(start) - start..r.end.min(end) - start;
+        self.visible.row(row).iter().filter(move |r| r.start < end && r.end > start).map(inside)
     }
 }
 
@@ -137,8 +124,7 @@ pub fn paged_forward(
             span.pages.iter().all(|p| p.k.is_blocks() == k && p.v.is_blocks() == v),
             "the pages of a sequence are all blocks or all plain numbers"
         );
-        let end = span.visible.iter().map(|r| r.end).max().unwrap_or(0).max(span.always);
-        assert!(end <= span.pages.len() * PAGE, "entries inside the pages");
+        assert!(span.visible.end() <= span.pages.len() * PAGE, "entries inside the pages");
     }
     let mut tiles = Vec::new();
     for (s, span) in spans.iter().enumerate() {

@@ -17,6 +17,9 @@ pub(super) struct Scratch {
     values: Vec<f32>,
     /// Scores, then exponentials, `[rows, group, PAGE]`.
     scores: Vec<f32>,
+    /// What the rows see of a page, and where each row's part of that ends.
+    seen: Vec<Range<usize>>,
+    ends: Vec<usize>,
     pub(super) partial: Partial,
     pub(super) total: Partial,
 }
@@ -35,11 +38,16 @@ pub(super) fn page_partial(
     let (group, dim) = (shape.heads / shape.kv_heads, shape.head_dim);
     let width = padded(dim);
     partial.reset(shape, tile.count);
-    // Entries of the page that any row sees.
-    let seen: Vec<[Range<usize>; 2]> = (0..tile.count).map(|r| span.seen(tile.first + r, page)).collect();
-    let any = || seen.iter().flatten().filter(|r| !r.is_empty());
-    let Some(start) = any().map(|r| r.start).min() else { return };
-    let end = any().map(|r| r.end).max().unwrap_or(start);
+    // Entries of the page that each row sees, and that any row sees.
+    let seen = &mut scratch.seen;
+    seen.clear();
+    scratch.ends.clear();
+    for r in 0..tile.count {
+        seen.extend(span.seen(tile.first + r, page));
+        scratch.ends.push(seen.len());
+    }
+    let Some(start) = seen.iter().map(|r| r.start).min() else { return };
+    let end = seen.iter().map(|r| r.end).max().unwrap_or(start);
     let blocks = start / BLOCK..end.div_ceil(BLOCK);
 
     scratch.wide.resize(BLOCK * dim, 0.0);
@@ -60,8 +68,11 @@ pub(super) fn page_partial(
                 to[dim..].fill(0.0);
             }
         }
-        for (row, seen) in seen.iter().enumerate() {
-            if seen.iter().all(|r| r.end <= b * BLOCK || r.start >= (b + 1) * BLOCK) {
+        for row in 0..tile.count {
+            if row_of(&scratch.seen, &scratch.ends, row)
+                .iter()
+                .all(|r| r.end <= b * BLOCK || r.start >= (b + 1) * BLOCK)
+            {
                 continue;
             }
             let at = (span.rows.start + tile.first + row) * shape.heads * dim + tile.kv_head * group * dim;
@@ -69,8 +80,9 @@ pub(super) fn page_partial(
             block_scores(isa, &q[at..at + group * dim], dim, &scratch.keys, &mut scores[b * BLOCK..]);
         }
     }
-    for (row, seen) in seen.iter().enumerate() {
-        if seen.iter().all(|r| r.is_empty()) {
+    for row in 0..tile.count {
+        let seen = row_of(&scratch.seen, &scratch.ends, row);
+        if seen.is_empty() {
             continue;
         }
         let n = row * group..(row + 1) * group;
@@ -86,4 +98,9 @@ pub(super) fn page_partial(
         let values = &mut partial.values[n.start * width..n.end * width];
         weighted_values(isa, scores, seen, &scratch.values, width, values);
     }
+}
+
+/// A row's part of the ranges.
+fn row_of<'a>(seen: &'a [Range<usize>], ends: &[usize], row: usize) -> &'a [Range<usize>] {
+    &seen[row.checked_sub(1).map_or(0, |before| ends[before])..ends[row]]
 }

@@ -5,9 +5,9 @@
 use super::legacy::nibble_panel;
 use super::{Format, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, floats, halves};
+use super::{Panel, dwords, halves};
 #[cfg(target_arch = "x86_64")]
-use crate::block::codebook::{E2M1, IQ4, half_of_e8m0, iq4_xs_scale};
+use crate::block::codebook::{E2M1, IQ4, half_of_e8m0};
 use crate::block::codebook::{IQ4NL, IQ4XS, MXFP4};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -42,8 +42,15 @@ impl Format for IQ4NL {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 18 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
@@ -64,19 +71,36 @@ impl Format for IQ4XS {
         unpack_row::<IQ4XS>(row, block, Self::ZERO)
     }
 
+    const PANELS: usize = 8;
+
+    /// The scale of the scales; their low four bits; their upper two from bit 16 on.
+    #[cfg(target_arch = "x86_64")]
+    type Header = (__m256, __m256i, __m256i);
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let (at, j) = (136 * (block / 8), block % 8);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header {
+        let at = 136 * block;
+        // SAFETY: the block lies inside each row. The layout is that of `iq4_xs_scale`.
+        unsafe { (halves(rows, at), dwords(rows, at + 4), dwords(rows, at)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
+        // SAFETY: the block lies inside each row.
         unsafe {
-            let quants = look_up(rows, at + 8 + 16 * j, &IQ4, Self::ZERO);
-            let mut scales = [0; 8];
-            for (scale, row) in scales.iter_mut().zip(rows) {
-                *scale = iq4_xs_scale(&*row.add(at).cast::<[u8; 8]>(), j);
-            }
+            let quants = look_up(rows, 136 * block + 8 + 16 * J, &IQ4, Self::ZERO);
+            let (d, low, high) = *header;
+            let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * J as i32));
+            let high = _mm256_srl_epi32(high, _mm_cvtsi32_si128(16 + 2 * J as i32));
+            let six = _mm256_or_si256(
+                _mm256_and_si256(low, _mm256_set1_epi32(15)),
+                _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4),
+            );
+            let scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))));
             let zero = _mm256_setzero_ps();
-            Panel { quants, scales: [_mm256_mul_ps(halves(rows, at), floats(&scales)), zero], mins: [zero; 2] }
+            Panel { quants, scales: [scale, zero], mins: [zero; 2] }
         }
     }
 }
@@ -93,8 +117,15 @@ impl Format for MXFP4 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 17 * block;
         // SAFETY: the block lies inside each row.
         unsafe {

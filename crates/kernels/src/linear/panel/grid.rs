@@ -10,7 +10,7 @@ use crate::block::grid::{IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-/// [`Format::unpack_panel`] of a format of points.
+/// [`Format::panel`] of a format of points.
 ///
 /// # Safety
 /// As there.
@@ -68,8 +68,15 @@ macro_rules! grid {
             }
 
             #[cfg(target_arch = "x86_64")]
+            type Header = ();
+
+            #[cfg(target_arch = "x86_64")]
             #[inline(always)]
-            unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+            unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
                 // SAFETY: passed on.
                 unsafe { unpack_panel::<$name>(rows, block, $zero) }
             }

@@ -4,10 +4,8 @@ use half::f16;
 
 use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, bits, floats, halves, transpose_32};
+use super::{Panel, bits, dwords, halves, transpose_16, transpose_32, two_halves};
 use crate::block::q2_k::Q2K;
-#[cfg(target_arch = "x86_64")]
-use crate::block::q3_k;
 use crate::block::q3_k::Q3K;
 use crate::block::q4_k::scale_and_min;
 use crate::block::q5_k::Q5K;
@@ -39,40 +37,92 @@ impl Format for Q4K {
         }
     }
 
+    const PANELS: usize = 8;
+
+    #[cfg(target_arch = "x86_64")]
+    type Header = SixBits;
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let (at, j) = (144 * (block / 8), block % 8);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> SixBits {
+        // SAFETY: the block lies inside each row.
+        unsafe { SixBits::read(rows, 144 * block) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &SixBits) -> Panel {
+        // SAFETY: the block lies inside each row.
         unsafe {
-            let (scale, min) = scales_and_mins(rows, at, j);
-            let mut quants = transpose_32(rows, at + 16 + 32 * (j / 2));
+            let mut quants = transpose_32(rows, 144 * block + 16 + 32 * (J / 2));
             for q in &mut quants {
-                *q = bits(*q, 4 * (j % 2), 15);
+                *q = bits(*q, 4 * (J % 2), 15);
             }
-            let zero = _mm256_setzero_ps();
-            Panel { quants, scales: [scale, zero], mins: [min, zero] }
+            header.panel::<J>(quants)
         }
     }
 }
 
-/// The scales of group `j` of the Q4_K or Q5_K blocks at `at`, and its minima below zero.
+/// Byte `I` of each dword, unsigned.
 ///
 /// # Safety
-/// AVX2 and F16C; each pointer has 16 bytes at `at`.
+/// AVX2.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn scales_and_mins(rows: &[*const u8; 8], at: usize, j: usize) -> (__m256, __m256) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let (mut scale, mut min) = ([0; 8], [0; 8]);
-        for (r, row) in rows.iter().enumerate() {
-            let (s, m) = scale_and_min(&*row.add(at + 4).cast::<[u8; 12]>(), j);
-            scale[r] = i32::from(s);
-            min[r] = i32::from(m);
+unsafe fn byte(v: __m256i, i: usize) -> __m256i {
+    // SAFETY: register operations only.
+    unsafe { _mm256_and_si256(_mm256_srl_epi32(v, _mm_cvtsi32_si128(8 * i as i32)), _mm256_set1_epi32(255)) }
+}
+
+/// The eight scales and eight minima of Q4_K and Q5_K blocks, a row's in its lane, four to a dword.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct SixBits {
+    d: __m256,
+    /// Below zero.
+    dmin: __m256,
+    scales: [__m256i; 2],
+    mins: [__m256i; 2],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl SixBits {
+    /// # Safety
+    /// AVX2 and F16C; each pointer has 16 bytes at `at`.
+    #[inline(always)]
+    unsafe fn read(rows: &[*const u8; 8], at: usize) -> SixBits {
+        // SAFETY: as the caller promises. The layout is that of `scale_and_min`, four bytes at a time.
+        unsafe {
+            let (d, dmin) = two_halves(rows, at);
+            let (first, second, rest) = (dwords(rows, at + 4), dwords(rows, at + 8), dwords(rows, at + 12));
+            let (low, top) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
+            let top_of = |v| _mm256_and_si256(_mm256_srli_epi16(v, 2), top);
+            SixBits {
+                d,
+                dmin: _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)),
+                scales: [
+                    _mm256_and_si256(first, _mm256_set1_epi8(63)),
+                    _mm256_or_si256(_mm256_and_si256(rest, low), top_of(first)),
+                ],
+                mins: [
+                    _mm256_and_si256(second, _mm256_set1_epi8(63)),
+                    _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(rest, 4), low), top_of(second)),
+                ],
+            }
         }
-        let min = _mm256_mul_ps(halves(rows, at + 2), floats(&min));
-        (_mm256_mul_ps(halves(rows, at), floats(&scale)), _mm256_xor_ps(min, _mm256_set1_ps(-0.0)))
+    }
+
+    /// # Safety
+    /// AVX2.
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(&self, quants: [__m256i; 8]) -> Panel {
+        // SAFETY: register operations only.
+        unsafe {
+            let zero = _mm256_setzero_ps();
+            let scale = _mm256_mul_ps(self.d, _mm256_cvtepi32_ps(byte(self.scales[J / 4], J % 4)));
+            let min = _mm256_mul_ps(self.dmin, _mm256_cvtepi32_ps(byte(self.mins[J / 4], J % 4)));
+            Panel { quants, scales: [scale, zero], mins: [min, zero] }
+        }
     }
 }
 
@@ -86,20 +136,30 @@ impl Format for Q5K {
         unpack_row::<Q5K>(row, block, Self::ZERO)
     }
 
+    const PANELS: usize = 8;
+
+    #[cfg(target_arch = "x86_64")]
+    type Header = SixBits;
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let (at, j) = (176 * (block / 8), block % 8);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> SixBits {
+        // SAFETY: the block lies inside each row.
+        unsafe { SixBits::read(rows, 176 * block) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &SixBits) -> Panel {
+        let at = 176 * block;
+        // SAFETY: the block lies inside each row.
         unsafe {
-            let (scale, min) = scales_and_mins(rows, at, j);
-            let mut quants = transpose_32(rows, at + 48 + 32 * (j / 2));
+            let mut quants = transpose_32(rows, at + 48 + 32 * (J / 2));
             let high = transpose_32(rows, at + 16);
             for (q, high) in quants.iter_mut().zip(high) {
-                *q = _mm256_or_si256(bits(*q, 4 * (j % 2), 15), _mm256_slli_epi16(bits(high, j, 1), 4));
+                *q = _mm256_or_si256(bits(*q, 4 * (J % 2), 15), _mm256_slli_epi16(bits(high, J, 1), 4));
             }
-            let zero = _mm256_setzero_ps();
-            Panel { quants, scales: [scale, zero], mins: [min, zero] }
+            header.panel::<J>(quants)
         }
     }
 }
@@ -114,31 +174,40 @@ impl Format for Q2K {
         unpack_row::<Q2K>(row, block, Self::ZERO)
     }
 
+    const PANELS: usize = 8;
+
+    /// The scales of the scales and of the minima, these below zero; a scale and a minimum of four bits in each
+    /// byte, a row's in its lane.
+    #[cfg(target_arch = "x86_64")]
+    type Header = (__m256, __m256, [__m256i; 4]);
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let (at, j) = (84 * (block / 8), block % 8);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header {
+        let at = 84 * block;
+        // SAFETY: the block lies inside each row.
         unsafe {
-            let mut quants = transpose_32(rows, at + 16 + 32 * (j / 4));
+            let (d, dmin) = two_halves(rows, at + 80);
+            (d, _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)), transpose_16(rows, at))
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
+        // SAFETY: the block lies inside each row.
+        unsafe {
+            let mut quants = transpose_32(rows, 84 * block + 16 + 32 * (J / 4));
             for q in &mut quants {
-                *q = bits(*q, 2 * (j % 4), 3);
+                *q = bits(*q, 2 * (J % 4), 3);
             }
-            // Each of two bytes has a scale and a minimum of four bits.
-            let mut packed = [0i32; 8];
-            for (packed, row) in packed.iter_mut().zip(rows) {
-                *packed = i32::from(row.add(at + 2 * j).cast::<u16>().read_unaligned());
-            }
-            let packed = _mm256_loadu_si256(packed.as_ptr().cast());
-            let nibble = _mm256_set1_epi32(15);
-            let scales = [packed, _mm256_srli_epi32(packed, 8)];
-            let (d, dmin) = (halves(rows, at + 80), _mm256_xor_ps(halves(rows, at + 82), _mm256_set1_ps(-0.0)));
-            let mut panel = Panel { quants, scales: [_mm256_setzero_ps(); 2], mins: [_mm256_setzero_ps(); 2] };
-            for (g, byte) in scales.into_iter().enumerate() {
-                let scale = _mm256_cvtepi32_ps(_mm256_and_si256(byte, nibble));
-                let min = _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(byte, 4), nibble));
-                panel.scales[g] = _mm256_mul_ps(d, scale);
-                panel.mins[g] = _mm256_mul_ps(dmin, min);
+            let (d, dmin, packed) = *header;
+            let zero = _mm256_setzero_ps();
+            let mut panel = Panel { quants, scales: [zero; 2], mins: [zero; 2] };
+            for g in 0..2 {
+                let byte = byte(packed[J / 2], 2 * (J % 2) + g);
+                panel.scales[g] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(15))));
+                panel.mins[g] = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_srli_epi32(byte, 4)));
             }
             panel
         }
@@ -155,26 +224,50 @@ impl Format for Q3K {
         unpack_row::<Q3K>(row, block, Self::ZERO)
     }
 
+    const PANELS: usize = 8;
+
+    /// The scale of the scales, and these, four to a dword, a row's in its lane, 32 too large.
+    #[cfg(target_arch = "x86_64")]
+    type Header = (__m256, [__m256i; 4]);
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let (at, j) = (110 * (block / 8), block % 8);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header {
+        let at = 110 * block;
+        // SAFETY: the block lies inside each row. The layout is that of `q3_k::scale`, four bytes at a time.
         unsafe {
-            let mut quants = transpose_32(rows, at + 32 + 32 * (j / 4));
+            let (first, second, tops) = (dwords(rows, at + 96), dwords(rows, at + 100), dwords(rows, at + 104));
+            let scales = [
+                (first, tops),
+                (second, _mm256_srli_epi16(tops, 2)),
+                (_mm256_srli_epi16(first, 4), _mm256_srli_epi16(tops, 4)),
+                (_mm256_srli_epi16(second, 4), _mm256_srli_epi16(tops, 6)),
+            ]
+            .map(|(low, top)| {
+                let top = _mm256_and_si256(top, _mm256_set1_epi8(3));
+                _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(15)), _mm256_slli_epi16(top, 4))
+            });
+            (halves(rows, at + 108), scales)
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
+        let at = 110 * block;
+        // SAFETY: the block lies inside each row.
+        unsafe {
+            let mut quants = transpose_32(rows, at + 32 + 32 * (J / 4));
             let high = transpose_32(rows, at);
             for (q, high) in quants.iter_mut().zip(high) {
-                *q = _mm256_or_si256(bits(*q, 2 * (j % 4), 3), _mm256_slli_epi16(bits(high, j, 1), 2));
+                *q = _mm256_or_si256(bits(*q, 2 * (J % 4), 3), _mm256_slli_epi16(bits(high, J, 1), 2));
             }
-            let mut scales = [[0i32; 8]; 2];
-            for (r, row) in rows.iter().enumerate() {
-                let packed = &*row.add(at + 96).cast::<[u8; 12]>();
-                for (g, scales) in scales.iter_mut().enumerate() {
-                    scales[r] = q3_k::scale(packed, 2 * j + g);
-                }
+            let (d, packed) = *header;
+            let mut scales = [_mm256_setzero_ps(); 2];
+            for (g, scale) in scales.iter_mut().enumerate() {
+                let six = byte(packed[J / 2], 2 * (J % 2) + g);
+                *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))));
             }
-            let d = halves(rows, at + 108);
-            let scales = [_mm256_mul_ps(d, floats(&scales[0])), _mm256_mul_ps(d, floats(&scales[1]))];
             Panel { quants, scales, mins: [_mm256_setzero_ps(); 2] }
         }
     }
@@ -199,28 +292,39 @@ impl Format for Q6K {
         RowBlock { quants, scales, mins: [0.0; 2] }
     }
 
+    const PANELS: usize = 8;
+
+    /// The scale of the scales, and these, four to a dword, a row's in its lane.
+    #[cfg(target_arch = "x86_64")]
+    type Header = (__m256, [__m256i; 4]);
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
-        let at = 210 * (block / 8);
-        let (half, k) = (block % 8 / 4, block % 4);
-        // SAFETY: the super-block lies inside each row.
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header {
+        // SAFETY: the block lies inside each row.
+        unsafe { (halves(rows, 210 * block + 208), transpose_16(rows, 210 * block + 192)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
+        let at = 210 * block;
+        let (half, k) = (J / 4, J % 4);
+        // SAFETY: the block lies inside each row.
         unsafe {
-            let low = transpose_32(rows, at + 64 * half + 32 * (k % 2));
+            let mut quants = transpose_32(rows, at + 64 * half + 32 * (k % 2));
             let high = transpose_32(rows, at + 128 + 32 * half);
-            let low_shift = _mm_cvtsi32_si128(4 * (k / 2) as i32);
-            let high_shift = _mm_cvtsi32_si128(2 * k as i32);
-            let quants = std::array::from_fn(|i| {
-                let low = _mm256_and_si256(_mm256_srl_epi16(low[i], low_shift), _mm256_set1_epi8(15));
-                let high = _mm256_and_si256(_mm256_srl_epi16(high[i], high_shift), _mm256_set1_epi8(3));
-                _mm256_or_si256(low, _mm256_slli_epi16(high, 4))
-            });
-            let d = halves(rows, at + 208);
-            let scales = std::array::from_fn(|g| {
-                let offset = at + 192 + 8 * half + 2 * k + g;
-                let s = rows.map(|r| i32::from(r.add(offset).cast::<i8>().read()));
-                _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_loadu_si256(s.as_ptr().cast())))
-            });
+            for (q, high) in quants.iter_mut().zip(high) {
+                *q = _mm256_or_si256(bits(*q, 4 * (k / 2), 15), _mm256_slli_epi16(bits(high, 2 * k, 3), 4));
+            }
+            let (d, packed) = *header;
+            let mut scales = [_mm256_setzero_ps(); 2];
+            for (g, scale) in scales.iter_mut().enumerate() {
+                // The byte with its sign: up to the top and back.
+                let up = _mm_cvtsi32_si128(24 - 8 * (2 * (J % 2) + g) as i32);
+                let signed = _mm256_srai_epi32(_mm256_sll_epi32(packed[J / 2], up), 24);
+                *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(signed));
+            }
             Panel { quants, scales, mins: [_mm256_setzero_ps(); 2] }
         }
     }

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, dwords, halves, transpose_16, transpose_32};
+use super::{Panel, dwords, halves, transpose_16, transpose_32, two_halves};
 use crate::block::q5_1::Q5_1;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -50,34 +50,21 @@ impl Format for Q4_0 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 18 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
             let zero = _mm256_setzero_ps();
             Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], mins: [zero; 2] }
         }
-    }
-}
-
-/// The two half-precision numbers at `offset` of each row.
-///
-/// # Safety
-/// AVX2 and F16C; each pointer has four bytes at `offset`.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn scale_and_min(rows: &[*const u8; 8], offset: usize) -> (__m256, __m256) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        // Both are one dword a row: gather them together, then split.
-        let both = dwords(rows, offset);
-        let split = _mm256_setr_epi8(
-            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, //
-            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
-        );
-        let halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, split), 0b11_01_10_00);
-        (_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)))
     }
 }
 
@@ -95,12 +82,19 @@ impl Format for Q4_1 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 20 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
-            let (scale, min) = scale_and_min(rows, at);
+            let (scale, min) = two_halves(rows, at);
             Panel {
                 quants: nibble_panel(rows, at + 4),
                 scales: [scale, _mm256_setzero_ps()],
@@ -158,8 +152,15 @@ impl Format for Q5_0 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 22 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
@@ -181,12 +182,19 @@ impl Format for Q5_1 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 24 * block;
         // SAFETY: the block lies inside each row.
         unsafe {
-            let (scale, min) = scale_and_min(rows, at);
+            let (scale, min) = two_halves(rows, at);
             let mut quants = nibble_panel(rows, at + 8);
             add_fifth_bits(rows, at + 4, &mut quants);
             Panel { quants, scales: [scale, _mm256_setzero_ps()], mins: [min, _mm256_setzero_ps()] }
@@ -209,8 +217,15 @@ impl Format for Q8_0 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let at = 34 * block;
         // SAFETY: the block lies inside each row.
         unsafe {

@@ -3,8 +3,8 @@
 //! Every format says the same thing in other words: `w = scale * (q - ZERO) + min` with an unsigned quant
 //! `q`, a scale for each group of 32 (or 16) inputs and perhaps a minimum. [`Format`] translates. The
 //! scalar form ([`Format::unpack_row`]) handles one row and is the reference; the AVX2 form
-//! ([`Format::unpack_panel`]) handles 8 rows and leaves them transposed: dword `r` of vector `i` holds
-//! inputs `4i .. 4i + 3` of row `r`.
+//! ([`Format::panel`]) handles 8 rows and leaves them transposed: dword `r` of vector `i` holds
+//! inputs `4i .. 4i + 3` of row `r`. What several panels of a block share is read once ([`Format::header`]).
 
 mod codebook;
 mod grid;
@@ -62,12 +62,51 @@ pub(crate) trait Format {
     /// Inputs `32 * block ..` of the row that starts at `row`.
     fn unpack_row(row: &[u8], block: usize) -> RowBlock;
 
-    /// Inputs `32 * block ..` of 8 rows.
+    /// Panels that share a header; they are worked off one after the other, each by code of its own. 1 where
+    /// there is nothing to share.
+    const PANELS: usize = 1;
+
+    /// What the panels of a block share: scales that are packed together.
+    #[cfg(target_arch = "x86_64")]
+    type Header: Copy;
+
+    /// The header of block `block` of 8 rows, a block being [`Self::PANELS`] panels.
     ///
     /// # Safety
-    /// The processor has AVX2 and F16C, and each pointer starts a row of at least `32 * (block + 1)` weights.
+    /// The processor has AVX2 and F16C, and each pointer starts a row that has the block.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel;
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header;
+
+    /// Panel `J` of block `block` of 8 rows.
+    ///
+    /// # Safety
+    /// As [`Self::header`].
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel;
+
+    /// Inputs `32 * panel ..` of 8 rows.
+    ///
+    /// # Safety
+    /// As [`Self::header`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn unpack_panel(rows: &[*const u8; 8], panel: usize) -> Panel {
+        let block = panel / Self::PANELS;
+        // SAFETY: passed on.
+        unsafe {
+            let header = Self::header(rows, block);
+            match panel % Self::PANELS {
+                0 => Self::panel::<0>(rows, block, &header),
+                1 => Self::panel::<1>(rows, block, &header),
+                2 => Self::panel::<2>(rows, block, &header),
+                3 => Self::panel::<3>(rows, block, &header),
+                4 => Self::panel::<4>(rows, block, &header),
+                5 => Self::panel::<5>(rows, block, &header),
+                6 => Self::panel::<6>(rows, block, &header),
+                _ => Self::panel::<7>(rows, block, &header),
+            }
+        }
+    }
 }
 
 /// [`Format::unpack_row`] of a format that has a codec.
@@ -113,8 +152,12 @@ pub(crate) use with_format;
 unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe {
-        let h = rows.map(|r| r.add(offset).cast::<i16>().read_unaligned());
-        _mm256_cvtph_ps(_mm_setr_epi16(h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]))
+        // Put together by the integer units: the vector units have enough to do.
+        let four = |r: usize| {
+            let half = |r: usize| u64::from(rows[r].add(offset).cast::<u16>().read_unaligned());
+            (half(r) | half(r + 1) << 16 | (half(r + 2) | half(r + 3) << 16) << 32) as i64
+        };
+        _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
     }
 }
 
@@ -127,20 +170,32 @@ unsafe fn halves(rows: &[*const u8; 8], offset: usize) -> __m256 {
 unsafe fn dwords(rows: &[*const u8; 8], offset: usize) -> __m256i {
     // SAFETY: as the caller promises.
     unsafe {
-        let d = rows.map(|r| r.add(offset).cast::<i32>().read_unaligned());
-        _mm256_setr_epi32(d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7])
+        let two = |r: usize| {
+            let dword = |r: usize| u64::from(rows[r].add(offset).cast::<u32>().read_unaligned());
+            (dword(r) | dword(r + 1) << 32) as i64
+        };
+        _mm256_setr_epi64x(two(0), two(2), two(4), two(6))
     }
 }
 
-/// Eight integers, one a lane, as f32.
+/// The two half-precision numbers at `offset` of each row.
 ///
 /// # Safety
-/// AVX2.
+/// AVX2 and F16C; each pointer has four bytes at `offset`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn floats(v: &[i32; 8]) -> __m256 {
-    // SAFETY: eight numbers are read.
-    unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(v.as_ptr().cast())) }
+unsafe fn two_halves(rows: &[*const u8; 8], offset: usize) -> (__m256, __m256) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        // Both are one dword a row: gather them together, then split.
+        let both = dwords(rows, offset);
+        let split = _mm256_setr_epi8(
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, //
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+        );
+        let halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(both, split), 0b11_01_10_00);
+        (_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)))
+    }
 }
 
 /// Bits `shift ..` of each byte, as many as `mask` has.

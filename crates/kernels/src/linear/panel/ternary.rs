@@ -37,8 +37,15 @@ impl Format for TQ1_0 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let (at, j) = (54 * (block / 8), block % 8);
         // SAFETY: the super-block lies inside each row.
         unsafe {
@@ -73,8 +80,15 @@ impl Format for TQ2_0 {
     }
 
     #[cfg(target_arch = "x86_64")]
+    type Header = ();
+
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn unpack_panel(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn header(_: &[*const u8; 8], _: usize) {}
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
         let (at, j) = (66 * (block / 8), block % 8);
         // SAFETY: the super-block lies inside each row.
         unsafe {
