@@ -1,25 +1,35 @@
 //! The backward of `y = x W^T`: `dx = dy W` straight from the packed weights, and `dW = dy^T x`.
 //!
-//! The dense matrix never exists: a tile of `dx` owns a strip of columns for all tokens and walks down
-//! the rows of W, decoding a small piece at a time. Each weight is decoded once for all tokens (a few
-//! times where the weight is so narrow that tokens are shared out as well). Sums over rows (and over tokens, for dW) are blocked at fixed lengths, so a token's
-//! gradient does not depend on the others.
+//! The dense matrix never exists: a tile of `dx` owns 32 columns for all tokens and walks down the rows of W,
+//! decoding a piece that fits the first-level cache at a time. Each weight is decoded once for all tokens (a few
+//! times where the weight is so narrow that tokens are shared out as well). Sums over rows (and over tokens, for
+//! dW) are blocked at lengths that depend on the number of rows (of tokens) only, so a token's gradient does not
+//! depend on the others.
+
+use std::cell::RefCell;
 
 use super::MatrixRef;
+use super::f32::{decode_rows, with_decode};
+use super::panel::PANEL_COLS;
 use crate::disjoint::Disjoint;
-use crate::gemm::{Strided, multiply_add};
-use crate::{Isa, Pool, block};
+use crate::gemm::{COLS, ROWS, Start, Strided, multiply};
+use crate::{Isa, Pool};
 
-/// Columns of `dx` in a tile, unless a block is longer.
-const COLS: usize = 64;
-/// Rows of W decoded at a time; sums over rows are blocked by it.
-const ROWS: usize = 64;
+/// Rows of W decoded at a time, at most: 20 KB for 32 columns.
+const PIECE: usize = 160;
 /// Tokens that are worth a tile of their own.
-const TOKEN_PART: usize = 32;
-/// Rows of dW in a tile.
-const OUT_ROWS: usize = 192;
+const TOKEN_PART: usize = 48;
+/// Rows of dW in a tile, a multiple of [`ROWS`].
+const OUT_ROWS: usize = 96;
+/// Columns of dW in a tile.
+const OUT_COLS: usize = 192;
 /// Tokens summed at a time into dW.
 const TOKENS: usize = 256;
+
+thread_local! {
+    /// A piece of each factor, and the sums of the tile that this thread works on.
+    static SCRATCH: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
 
 /// `dx = dy W`. Shapes: dy `[m, rows]`, dx `[m, cols]` (overwritten).
 ///
@@ -27,42 +37,43 @@ const TOKENS: usize = 256;
 /// If the slices do not have these sizes.
 pub fn backward_input(pool: &Pool, isa: Isa, weight: MatrixRef<'_>, dy: &[f32], dx: &mut [f32]) {
     weight.check();
-    let MatrixRef { block: kind, rows, cols, .. } = weight;
+    let MatrixRef { block, rows, cols, .. } = weight;
     let tokens = dx.len().checked_div(cols).unwrap_or(0);
     assert!(dx.len() == tokens * cols && dy.len() == tokens * rows, "backward_input: lengths do not fit");
     if tokens == 0 {
         return;
     }
-    let strip = COLS.next_multiple_of(kind.block_len());
-    let (row_bytes, block_bytes, block_len) = (weight.row_bytes(), kind.block_bytes(), kind.block_len());
-    // A narrow weight has few strips; its tokens are shared out too. No sum is cut by it.
-    let strips = cols.div_ceil(strip);
+    // A narrow weight has few strips of columns; its tokens are shared out too. No sum is cut by it.
+    let strips = cols.div_ceil(PANEL_COLS);
     let parts = (4 * pool.threads()).div_ceil(strips).min(tokens.div_ceil(TOKEN_PART));
     let part = tokens.div_ceil(parts);
+    let pieces = rows.div_ceil(PIECE).max(1);
+    let length = rows.div_ceil(pieces).next_multiple_of(8).max(8);
     let out = Disjoint::new(dx);
     pool.run(strips * parts, &|tile| {
-        let (first, last) = (tile % strips * strip, cols.min((tile % strips + 1) * strip));
-        let (token, end) = (tile / strips * part, tokens.min((tile / strips + 1) * part));
+        let (strip, token) = (tile % strips, tile / strips * part);
+        let end = tokens.min(token + part);
         if token >= end {
             return;
         }
-        let width = last - first;
-        let bytes = first / block_len * block_bytes..last / block_len * block_bytes;
-        let mut piece = vec![0.0; ROWS * width];
-        let mut sums = vec![0.0; (end - token) * width];
-        for row in (0..rows).step_by(ROWS) {
-            let count = ROWS.min(rows - row);
-            for (i, piece) in piece.chunks_exact_mut(width).take(count).enumerate() {
-                let at = (row + i) * row_bytes;
-                block::dequantize(kind, &weight.bytes[at + bytes.start..at + bytes.end], piece);
-            }
+        let [mut piece, mut unused, mut sums] = SCRATCH.take();
+        piece.resize(piece.len().max(length * PANEL_COLS), 0.0);
+        sums.clear();
+        sums.resize((end - token) * PANEL_COLS, 0.0);
+        for row in (0..rows).step_by(length) {
+            let count = length.min(rows - row);
+            with_decode!(block, D => decode_rows::<D>(isa, &weight, row, count, strip, &mut piece));
             let dy = Strided::rows(&dy[token * rows + row..], rows);
-            multiply_add(isa, end - token, width, count, dy, &piece, width, &mut sums, width);
+            let size = (end - token, PANEL_COLS, count);
+            multiply(isa, Start::Add, size, dy, (&piece, PANEL_COLS), (&mut sums, PANEL_COLS));
         }
-        for (token, sums) in (token..end).zip(sums.chunks_exact(width)) {
+        let (first, last) = (strip * PANEL_COLS, cols.min((strip + 1) * PANEL_COLS));
+        for (token, sums) in (token..end).zip(sums.chunks_exact(PANEL_COLS)) {
             // SAFETY: each tile has a rectangle of dx of its own.
-            unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(sums);
+            unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(&sums[..last - first]);
         }
+        unused.clear();
+        SCRATCH.set([piece, unused, sums]);
     });
 }
 
@@ -76,35 +87,68 @@ pub fn backward_weight(pool: &Pool, isa: Isa, rows: usize, cols: usize, dy: &[f3
         x.len() == tokens * cols && dy.len() == tokens * rows && dweight.len() == rows * cols,
         "backward_weight: lengths do not fit"
     );
-    let (row_tiles, col_tiles) = (rows.div_ceil(OUT_ROWS), cols.div_ceil(COLS));
+    let (row_tiles, col_tiles) = (rows.div_ceil(OUT_ROWS), cols.div_ceil(OUT_COLS));
     let out = Disjoint::new(dweight);
     pool.run(row_tiles * col_tiles, &|tile| {
-        let (row, col) = (tile / col_tiles * OUT_ROWS, tile % col_tiles * COLS);
-        let (height, width) = (OUT_ROWS.min(rows - row), COLS.min(cols - col));
-        let mut piece = vec![0.0; TOKENS * width];
-        let mut sums = vec![0.0; height * width];
+        let (row, col) = (tile / col_tiles * OUT_ROWS, tile % col_tiles * OUT_COLS);
+        let (height, width) = (OUT_ROWS.min(rows - row), OUT_COLS.min(cols - col));
+        let padded = width.next_multiple_of(COLS);
+        let [mut left, mut right, mut sums] = SCRATCH.take();
+        sums.clear();
+        sums.resize(height * padded, 0.0);
+        left.resize(left.len().max(OUT_ROWS * TOKENS), 0.0);
+        right.resize(right.len().max(OUT_COLS * TOKENS), 0.0);
         for token in (0..tokens).step_by(TOKENS) {
             let count = TOKENS.min(tokens - token);
-            for (i, piece) in piece.chunks_exact_mut(width).take(count).enumerate() {
-                let at = (token + i) * cols + col;
-                piece.copy_from_slice(&x[at..at + width]);
+            pack::<ROWS>(&dy[token * rows..], rows, row..row + height, count, &mut left);
+            pack::<COLS>(&x[token * cols..], cols, col..col + width, count, &mut right);
+            for j in (0..padded).step_by(COLS) {
+                let right = (&right[j * count..], COLS);
+                for i in (0..height).step_by(ROWS) {
+                    let left = Strided::transposed(&left[i * count..(i + ROWS) * count], ROWS);
+                    let size = (ROWS.min(height - i), COLS, count);
+                    multiply(isa, Start::Add, size, left, right, (&mut sums[i * padded + j..], padded));
+                }
             }
-            let dy = Strided::transposed(&dy[token * rows + row..], rows);
-            multiply_add(isa, height, width, count, dy, &piece, width, &mut sums, width);
         }
-        for (i, sums) in sums.chunks_exact(width).enumerate() {
+        for (i, sums) in sums.chunks_exact(padded).enumerate() {
             let at = (row + i) * cols + col;
             // SAFETY: each tile has a rectangle of dW of its own.
-            unsafe { out.part(at..at + width) }.copy_from_slice(sums);
+            unsafe { out.part(at..at + width) }.copy_from_slice(&sums[..width]);
         }
+        SCRATCH.set([left, right, sums]);
     });
+}
+
+/// Columns of the first `count` rows of a row-major matrix as panels `[count, N]`, one after the other; the last
+/// panel is filled up with zeros.
+fn pack<const N: usize>(
+    from: &[f32],
+    stride: usize,
+    columns: std::ops::Range<usize>,
+    count: usize,
+    panels: &mut [f32],
+) {
+    for (panel, column) in panels.chunks_exact_mut(count * N).zip(columns.clone().step_by(N)) {
+        let width = N.min(columns.end - column);
+        for (i, to) in panel.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+            let from = &from[i * stride + column..];
+            match from.first_chunk::<N>() {
+                Some(from) if width == N => *to = *from,
+                _ => {
+                    to[..width].copy_from_slice(&from[..width]);
+                    to[width..].fill(0.0);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BlockType;
     use crate::testing::Numbers;
+    use crate::{BlockType, block};
 
     /// A sum of products against f64, within a few roundings of its terms' size.
     #[track_caller]

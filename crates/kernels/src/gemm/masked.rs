@@ -1,32 +1,7 @@
-//! A plain f32 matrix product on slices, `C += A B`: what the backward passes of projections and of
-//! attention are made of, after they have cut their work into tiles.
-//!
-//! Each element of the product is one sum over the inner index in order, by fused multiply-add from
-//! zero, which is then added to C. So its bits depend on its row of A and its column of B alone, and a
-//! caller that cuts a long inner index into fixed pieces gets a blocked sum. B and C are row-major;
-//! A may be strided either way, which makes the transposed product free.
+//! `C += A B` with any number of columns, by masked loads at the edge.
 
+use super::Strided;
 use crate::Isa;
-
-/// A matrix whose element (i, j) is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Strided<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) row_stride: usize,
-    pub(crate) col_stride: usize,
-}
-
-impl<'a> Strided<'a> {
-    /// Row-major, `stride` numbers from row to row.
-    pub(crate) fn rows(data: &'a [f32], stride: usize) -> Strided<'a> {
-        Strided { data, row_stride: stride, col_stride: 1 }
-    }
-
-    /// The transpose of a row-major matrix.
-    pub(crate) fn transposed(data: &'a [f32], stride: usize) -> Strided<'a> {
-        Strided { data, row_stride: 1, col_stride: stride }
-    }
-}
 
 /// `C[m, n] += A[m, k] B[k, n]`; row `p` of B starts at `b[p * b_stride]`, row `i` of C at `c[i * c_stride]`.
 ///
@@ -205,47 +180,6 @@ mod x86 {
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{Numbers, assert_close};
-
-    #[test]
-    fn every_edge_agrees_with_f64_and_with_the_scalar_build() {
-        let sizes = [(1, 1, 1), (6, 16, 7), (7, 17, 9), (13, 40, 33), (5, 15, 64), (11, 64, 2), (10, 8, 5), (3, 9, 4)];
-        for (m, n, k) in sizes.into_iter().chain((1..=6).flat_map(|m| (1..=16).map(move |n| (m, n, 3)))) {
-            let mut numbers = Numbers::new(1);
-            let (a, b, c) = (numbers.normal(m * k), numbers.normal(k * (n + 3)), numbers.normal(m * (n + 2)));
-            // The same A, stored as its transpose.
-            let mut at = vec![0.0; m * k];
-            for i in 0..m {
-                for p in 0..k {
-                    at[p * m + i] = a[i * k + p];
-                }
-            }
-            let mut want: Vec<f64> = c.iter().map(|&v| f64::from(v)).collect();
-            for i in 0..m {
-                for j in 0..n {
-                    for p in 0..k {
-                        want[i * (n + 2) + j] += f64::from(a[i * k + p]) * f64::from(b[p * (n + 3) + j]);
-                    }
-                }
-            }
-            let run = |isa, a: Strided<'_>| {
-                let mut c = c.clone();
-                multiply_add(isa, m, n, k, a, &b, n + 3, &mut c, n + 2);
-                c
-            };
-            let scalar = run(Isa::Scalar, Strided::rows(&a, k));
-            assert_close(&scalar, &want, 2e-6, "product");
-            for isa in Isa::available() {
-                assert_eq!(run(isa, Strided::rows(&a, k)), scalar, "{} {m}x{n}x{k}", isa.name());
-                assert_eq!(run(isa, Strided::transposed(&at, m)), scalar, "{} {m}x{n}x{k}", isa.name());
             }
         }
     }
