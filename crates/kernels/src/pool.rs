@@ -4,6 +4,10 @@
 //! order, and takes from the others' runs when its own is done, so that a slow core simply does less. A job is
 //! over when all its *tiles* are: a worker that the system has put aside is not waited for, unless it holds a tile.
 //!
+//! When a tile was waited for far longer than a tile takes, another program has taken the core of the thread that
+//! held it. For some time then workers are careful: they sleep a little before their share of the core is used up,
+//! so that they are put aside between tiles and not inside one.
+//!
 //! Between jobs a worker spins for a moment, since decoding submits a job every few microseconds, then parks, so
 //! an idle program costs nothing. No more threads are awake at once than there are cores; a larger pool's other
 //! threads stay parked and take turns. A panic in a tile is carried to the caller.
@@ -18,6 +22,16 @@ use std::time::{Duration, Instant};
 /// How long a worker spins for the next job before it parks. Longer than the serial stretches between
 /// two jobs of a decoding step, short enough not to be seen in `top`.
 const SPIN: Duration = Duration::from_micros(200);
+/// A tile that is waited for longer than this, and than some tiles take, was put aside with its thread.
+const STALL: Duration = Duration::from_micros(500);
+/// Tiles in a stall.
+const STALL_TILES: u32 = 8;
+/// How long a careful worker runs at a stretch: less than a scheduler's time slice.
+const STRETCH: Duration = Duration::from_micros(600);
+/// How long it sleeps then.
+const REST: Duration = Duration::from_micros(400);
+/// How long workers are careful after a stall; doubled with each stall that soon follows, up to the longest.
+const CAREFUL: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(4);
 /// Jobs after which an awake worker makes way for a parked one, if the pool has more threads than cores.
 const TURN: u32 = 4096;
 
@@ -67,6 +81,9 @@ struct Shared {
     /// Threads that may be awake at once.
     cores: usize,
     stop: AtomicBool,
+    /// Workers are careful until this many nanoseconds after the start.
+    careful_until: AtomicU64,
+    started: Instant,
     parked: Mutex<()>,
     wake: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -76,7 +93,8 @@ struct Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    running: Mutex<()>,
+    /// Held while a job runs: how long the last stall made workers careful, and the time of its end.
+    running: Mutex<(Duration, Duration)>,
 }
 
 impl Pool {
@@ -91,6 +109,8 @@ impl Pool {
             awake: AtomicUsize::new(1),
             cores: usable_cores(),
             stop: AtomicBool::new(false),
+            careful_until: AtomicU64::new(0),
+            started: Instant::now(),
             parked: Mutex::new(()),
             wake: Condvar::new(),
             panic: Mutex::new(None),
@@ -101,7 +121,7 @@ impl Pool {
                 std::thread::Builder::new().name(format!("porism-{i}")).spawn(move || work(&shared, i)).ok()
             })
             .collect();
-        Pool { shared, workers, running: Mutex::new(()) }
+        Pool { shared, workers, running: Mutex::new((Duration::ZERO, Duration::ZERO)) }
     }
 
     /// Threads of the pool, the calling one included.
@@ -121,7 +141,7 @@ impl Pool {
             return;
         }
         assert!(tiles < u32::MAX as usize, "{tiles} tiles in one job");
-        let _one_job = self.running.lock().unwrap_or_else(|e| e.into_inner());
+        let mut careful = self.running.lock().unwrap_or_else(|e| e.into_inner());
         let s = &*self.shared;
         let job = Job(tile);
         // Only the lifetime is erased: see `Job`.
@@ -141,7 +161,9 @@ impl Pool {
                 s.wake.notify_one();
             }
         }
-        take_tiles(s, 0);
+        let begun = s.started.elapsed();
+        let taken = take_tiles(s, 0, None);
+        let ended = s.started.elapsed();
         let mut turns = 0u32;
         while s.left.load(Ordering::Acquire) > 0 {
             std::hint::spin_loop();
@@ -149,6 +171,17 @@ impl Pool {
             // A tile takes some microseconds: if it takes much longer, whoever holds it may need this very core.
             if turns.is_multiple_of(1 << 14) {
                 std::thread::yield_now();
+            }
+        }
+        if turns > 256 {
+            let now = s.started.elapsed();
+            let tile_time = (ended - begun) / taken.max(1);
+            if taken > 0 && now - ended > STALL.max(tile_time * STALL_TILES) {
+                let (length, end) = &mut *careful;
+                let soon = now < *end + *length;
+                *length = if soon { (*length * 2).min(*CAREFUL.end()) } else { *CAREFUL.start() };
+                *end = now + *length;
+                s.careful_until.store(end.as_nanos() as u64, Ordering::Relaxed);
             }
         }
         if let Some(panic) = s.panic.lock().unwrap_or_else(|e| e.into_inner()).take() {
@@ -182,9 +215,10 @@ pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Works off run `own`, then what the others have left.
-fn take_tiles(s: &Shared, own: usize) {
+/// Works off run `own`, then what the others have left, but no longer than `until`. Returns the tiles done.
+fn take_tiles(s: &Shared, own: usize, until: Option<Instant>) -> u32 {
     let sharers = s.runs.len();
+    let mut count = 0;
     for i in 0..sharers {
         let run = &s.runs[(own + i) % sharers];
         while let Some(i) = run.take() {
@@ -199,14 +233,20 @@ fn take_tiles(s: &Shared, own: usize) {
                 s.panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(panic);
             }
             s.left.fetch_sub(done, Ordering::Release);
+            count += 1;
+            if until.is_some_and(|until| Instant::now() > until) {
+                return count;
+            }
         }
     }
+    count
 }
 
 fn work(s: &Shared, index: usize) {
     let mut seen = 0;
     let mut jobs = 0;
     let mut awake = false;
+    let mut rested = Instant::now();
     loop {
         let epoch = if awake { spin(s, seen) } else { None };
         seen = match epoch {
@@ -216,13 +256,25 @@ fn work(s: &Shared, index: usize) {
                     s.awake.fetch_sub(1, Ordering::SeqCst);
                 }
                 awake = true;
-                park(s, seen)
+                let epoch = park(s, seen);
+                rested = Instant::now();
+                epoch
             }
         };
         if s.stop.load(Ordering::SeqCst) {
             return;
         }
-        take_tiles(s, index % s.cores.min(s.runs.len()));
+        let own = index % s.cores.min(s.runs.len());
+        let until = s.careful_until.load(Ordering::Relaxed);
+        if until > 0 && (s.started.elapsed().as_nanos() as u64) < until {
+            take_tiles(s, own, Some(rested + STRETCH));
+            if rested.elapsed() > STRETCH {
+                std::thread::sleep(REST);
+                rested = Instant::now();
+            }
+        } else {
+            take_tiles(s, own, None);
+        }
         jobs += 1;
         if s.runs.len() > s.cores && jobs % TURN == 0 {
             // The parked one that is woken for the next job may be this one or another.
