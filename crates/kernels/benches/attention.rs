@@ -17,6 +17,7 @@ const KV_HEADS: usize = 3;
 const DIM: usize = 64;
 const WIDTH: usize = KV_HEADS * DIM;
 
+#[derive(Clone)]
 enum Kept {
     F32(Vec<f32>),
     F16(Vec<f16>),
@@ -94,18 +95,20 @@ fn decode(c: &mut Criterion) {
     let mut out = vec![0.0; HEADS * DIM];
     for threads in [1, usable_cores()] {
         let pool = Pool::new(threads);
-        for depth in [512, 2048, 8192] {
+        for depth in [512usize, 2048, 8192] {
             let mut group = c.benchmark_group(format!("decode-{depth}/{threads}-threads"));
             for kind in KINDS {
-                // As many layers as do not fit into a cache.
-                let layer = sequence(kind, depth, &k, &v);
-                let bytes: usize = layer.iter().map(|(k, v)| k.bytes() + v.bytes()).sum();
-                let layers: Vec<_> = std::iter::once(layer)
-                    .chain((0..(128 << 20) / bytes).map(|_| sequence(kind, depth, &k, &v)))
-                    .collect();
+                // As many layers as do not fit into a cache, made when they are first asked for.
+                let mut layers = Vec::new();
                 let mut next = 0;
+                let (k, v) = (&k, &v);
+                let bytes = Kept::new(kind).bytes() * 2 * depth.div_ceil(PAGE);
                 group.throughput(Throughput::Bytes(bytes as u64));
                 group.bench_function(kind, |b| {
+                    if layers.is_empty() {
+                        layers.push(sequence(kind, depth, k, v));
+                        layers.extend((0..(128 << 20) / bytes).map(|_| layers[0].clone()).collect::<Vec<_>>());
+                    }
                     b.iter(|| {
                         next = (next + 1) % layers.len();
                         let span = span(&layers[next], 1, depth - 1);

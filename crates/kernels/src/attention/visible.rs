@@ -79,6 +79,7 @@ impl FromIterator<Range<usize>> for Visible {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

@@ -21,6 +21,8 @@ use crate::Isa;
 const LINES: usize = 6;
 /// From this many lines on, what they share is widened first.
 const WIDEN: usize = 13;
+/// Features of a panel of widened values.
+const PANEL: usize = KV_BLOCK;
 /// Numbers from one line of scores to the next: a page, and some more so that lines do not share cache sets.
 const STRIDE: usize = PAGE + 16;
 
@@ -31,7 +33,7 @@ pub(super) struct Scratch {
     /// A panel of keys, widened, and the scales of its blocks.
     keys: Vec<f32>,
     key_scales: Vec<f32>,
-    /// The page's values, widened: `[padded head_dim / 16][PAGE][16]`, and the scales, `[head_dim / 32][PAGE]`.
+    /// The page's values, widened: `[panels][PAGE][32]`, and the scales, `[head_dim / 32][PAGE]`.
     values: Vec<f32>,
     value_scales: Vec<f32>,
     /// Scores, then weights, `[lines][STRIDE]`.
@@ -418,10 +420,10 @@ fn values_in_place(
     }
 }
 
-/// Widens the values of some blocks of 32 entries, in panels of 16 features.
+/// Widens the values of some blocks of 32 entries, in panels of 32 features.
 fn widen_values(isa: Isa, dim: usize, v: KvSlice<'_>, blocks: Range<usize>, scratch: &mut Scratch) {
     let entries = blocks.start * BLOCK..blocks.end * BLOCK;
-    scratch.values.resize(padded(dim) * PAGE, 0.0);
+    scratch.values.resize(dim.next_multiple_of(PANEL) * PAGE, 0.0);
     let to = scratch.values.as_mut_ptr();
     match v {
         KvSlice::F32(v) => widen_rows(isa, dim, &v[..PAGE * dim], entries, to, |x| *x),
@@ -431,14 +433,8 @@ fn widen_values(isa: Isa, dim: usize, v: KvSlice<'_>, blocks: Range<usize>, scra
             scratch.value_scales.resize(of_block * PAGE, 0.0);
             for (i, tile) in v[blocks.start * of_block..blocks.end * of_block].iter().enumerate() {
                 let (at, b) = ((blocks.start + i / of_block) * BLOCK, i % of_block);
-                for half in 0..2 {
-                    // SAFETY: rows of 16 of a tile's 32, and of a panel's.
-                    unsafe {
-                        let from = tile.quants.as_ptr().add(half * 16);
-                        let to = to.add((2 * b + half) * 16 * PAGE + at * 16);
-                        run(isa, Widen { from, from_stride: KV_BLOCK, to, to_stride: 16, count: BLOCK });
-                    }
-                }
+                // SAFETY: a tile is 32 rows of 32, and so are this many rows of a panel.
+                unsafe { widen(isa, tile.quants.as_ptr(), to.add((b * PAGE + at) * PANEL), BLOCK * PANEL) };
                 let scales = &mut scratch.value_scales[b * PAGE + at..][..BLOCK];
                 scales.iter_mut().zip(&tile.scales).for_each(|(s, t)| *s = t.to_f32());
             }
@@ -449,11 +445,11 @@ fn widen_values(isa: Isa, dim: usize, v: KvSlice<'_>, blocks: Range<usize>, scra
             for (i, tile) in v[blocks.start * of_block..blocks.end * of_block].iter().enumerate() {
                 let (at, b) = ((blocks.start + i / of_block) * BLOCK, i % of_block);
                 let from = tile.quants.as_ptr();
-                // SAFETY: the tile holds 32 rows of 16 bytes, the panels rows of 16.
+                // SAFETY: a tile is 32 rows of 16 bytes, which are as many rows of a panel.
                 unsafe {
-                    let to = |half: usize| to.add((2 * b + half) * 16 * PAGE + at * 16);
-                    run(isa, Widen { from: Low(from), from_stride: 16, to: to(0), to_stride: 16, count: BLOCK });
-                    run(isa, Widen { from: High(from), from_stride: 16, to: to(1), to_stride: 16, count: BLOCK });
+                    let (low, high) = (to.add((b * PAGE + at) * PANEL), to.add((b * PAGE + at) * PANEL + 16));
+                    run(isa, Widen { from: Low(from), from_stride: 16, to: low, to_stride: PANEL, count: BLOCK });
+                    run(isa, Widen { from: High(from), from_stride: 16, to: high, to_stride: PANEL, count: BLOCK });
                 }
                 let scales = &mut scratch.value_scales[b * PAGE + at..][..BLOCK];
                 scales.iter_mut().zip(&tile.scales).for_each(|(s, t)| *s = t.to_f32());
@@ -462,28 +458,28 @@ fn widen_values(isa: Isa, dim: usize, v: KvSlice<'_>, blocks: Range<usize>, scra
     }
 }
 
-/// Rows of plain numbers to panels of 16 features; what a last panel lacks becomes zero.
+/// Rows of plain numbers to panels; what the last 16 features lack becomes zero.
 fn widen_rows<T>(isa: Isa, dim: usize, v: &[T], entries: Range<usize>, to: *mut f32, one: impl Fn(&T) -> f32)
 where
     *const T: Numbers,
 {
-    for panel in 0..dim.div_ceil(16) {
-        // SAFETY: the panels are those of `padded(dim)` features and PAGE entries.
-        let to = unsafe { to.add(panel * 16 * PAGE + entries.start * 16) };
-        let from = &v[entries.start * dim..entries.end * dim];
-        if (panel + 1) * 16 <= dim {
-            // SAFETY: each of the rows holds the panel's 16 features.
+    let from = &v[entries.start * dim..entries.end * dim];
+    for first in (0..dim).step_by(16) {
+        // SAFETY: the panels have room for all features and PAGE entries.
+        let to = unsafe { to.add((first / PANEL * PAGE + entries.start) * PANEL + first % PANEL) };
+        if first + 16 <= dim {
+            // SAFETY: each of the rows holds these 16 features.
             unsafe {
-                let from = from.as_ptr().add(panel * 16);
-                run(isa, Widen { from, from_stride: dim, to, to_stride: 16, count: entries.len() });
+                let from = from.as_ptr().add(first);
+                run(isa, Widen { from, from_stride: dim, to, to_stride: PANEL, count: entries.len() });
             }
             continue;
         }
         for (i, row) in from.chunks_exact(dim).enumerate() {
             for f in 0..16 {
-                let x = row.get(panel * 16 + f).map_or(0.0, &one);
-                // SAFETY: number `f` of a row of 16.
-                unsafe { to.add(i * 16 + f).write(x) };
+                let x = row.get(first + f).map_or(0.0, &one);
+                // SAFETY: one of the 16 numbers.
+                unsafe { to.add(i * PANEL + f).write(x) };
             }
         }
     }
@@ -500,9 +496,8 @@ fn wide_values(
 ) {
     let Scratch { values, value_scales, scores, scaled, seen, .. } = scratch;
     let width = padded(dim);
-    // Panels that share scales, if there are any.
-    let panels = if blocks { KV_BLOCK / 16 } else { 1 };
-    for block in 0..width / (16 * panels) {
+    for panel in 0..width.div_ceil(PANEL) {
+        let vectors = (width - panel * PANEL).min(PANEL) / 8;
         for (b, first) in (0..lines).step_by(batch).enumerate() {
             let count = batch.min(lines - first);
             let stretches = seen.batch(b);
@@ -512,19 +507,17 @@ fn wide_values(
             if blocks {
                 base = start.entries.start / 8 * 8;
                 let entries = base..end.entries.end.next_multiple_of(8);
-                let scales = value_scales[block * PAGE + entries.start..block * PAGE + entries.end].as_ptr();
+                let scales = value_scales[panel * PAGE + entries.start..panel * PAGE + entries.end].as_ptr();
                 // SAFETY: the scales were just cut out.
                 unsafe { weigh(isa, weights, count, entries, scales, scaled) };
                 weights = scaled;
             }
-            for panel in block * panels..(block + 1) * panels {
-                let values = &values[panel * 16 * PAGE + base * 16..(panel + 1) * 16 * PAGE];
-                let rows = Strided { start: values.as_ptr(), stride: 16 };
-                let out = &mut partial.values[first * width + panel * 16..];
-                let mut batch = Batch { isa, stretches, weights, out, width };
-                // SAFETY: a panel holds 16 features of the entries from `base` on.
-                unsafe { batch.add(rows, 2, 0..PAGE, base) };
-            }
+            let values = &values[(panel * PAGE + base) * PANEL..(panel + 1) * PAGE * PANEL];
+            let rows = Strided { start: values.as_ptr(), stride: PANEL };
+            let out = &mut partial.values[first * width + panel * PANEL..];
+            let mut batch = Batch { isa, stretches, weights, out, width };
+            // SAFETY: a panel holds 32 features of the entries from `base` on.
+            unsafe { batch.add(rows, vectors, 0..PAGE, base) };
         }
     }
 }

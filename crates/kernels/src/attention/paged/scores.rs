@@ -142,7 +142,7 @@ unsafe fn products<V: Vector, S: Numbers, const N: usize, const W: usize>(
 }
 
 /// Bytes that are fetched ahead of the ones in use.
-pub(super) const AHEAD: usize = 1024;
+pub(super) const AHEAD: usize = 2048;
 
 /// Plain numbers.
 #[derive(Clone, Copy)]
@@ -288,13 +288,24 @@ impl<P: Panel> Kernel for Scores<P> {
     unsafe fn run<V: Vector>(self) {
         // SAFETY: the caller's.
         unsafe {
-            match self.lines {
-                1 => self.tile::<V, 1, 4>(),
-                2 => self.tile::<V, 2, 4>(),
-                3 => self.tile::<V, 3, 4>(),
-                4 => self.tile::<V, 4, 2>(),
-                5 => self.tile::<V, 5, 2>(),
-                _ => self.tile::<V, 6, 2>(),
+            if V::REGISTERS >= 32 {
+                match self.lines {
+                    1 => self.tile::<V, 1, 4>(),
+                    2 => self.tile::<V, 2, 4>(),
+                    3 => self.tile::<V, 3, 4>(),
+                    4 => self.tile::<V, 4, 4>(),
+                    5 => self.tile::<V, 5, 4>(),
+                    _ => self.tile::<V, 6, 4>(),
+                }
+            } else {
+                match self.lines {
+                    1 => self.tile::<V, 1, 4>(),
+                    2 => self.tile::<V, 2, 4>(),
+                    3 => self.tile::<V, 3, 2>(),
+                    4 => self.tile::<V, 4, 2>(),
+                    5 => self.tile::<V, 5, 2>(),
+                    _ => self.tile::<V, 6, 2>(),
+                }
             }
         }
     }

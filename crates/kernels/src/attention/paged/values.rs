@@ -133,13 +133,24 @@ impl<R: Rows> Kernel for Values<R> {
     unsafe fn run<V: Vector>(self) {
         // SAFETY: the caller's.
         unsafe {
-            match self.lines {
-                1 => self.wide::<V, 1>(),
-                2 => self.wide::<V, 2>(),
-                3 => self.wide::<V, 3>(),
-                4 => self.narrow::<V, 4>(0),
-                5 => self.narrow::<V, 5>(0),
-                _ => self.narrow::<V, 6>(0),
+            if V::REGISTERS >= 32 {
+                match self.lines {
+                    1 => self.wide::<V, 1>(),
+                    2 => self.wide::<V, 2>(),
+                    3 => self.wide::<V, 3>(),
+                    4 => self.wide::<V, 4>(),
+                    5 => self.wide::<V, 5>(),
+                    _ => self.wide::<V, 6>(),
+                }
+            } else {
+                match self.lines {
+                    1 => self.wide::<V, 1>(),
+                    2 => self.wide::<V, 2>(),
+                    3 => self.narrow::<V, 3>(0),
+                    4 => self.narrow::<V, 4>(0),
+                    5 => self.narrow::<V, 5>(0),
+                    _ => self.narrow::<V, 6>(0),
+                }
             }
         }
     }

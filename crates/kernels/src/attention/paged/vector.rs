@@ -14,6 +14,8 @@ use crate::Isa;
 /// # Safety
 /// The processor has what the implementation is made of, and pointers point to eight numbers.
 pub(super) trait Vector: Copy {
+    /// Registers that there are, which is what the tiles of sums must fit into.
+    const REGISTERS: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
@@ -68,6 +70,7 @@ impl Plain {
 }
 
 impl Vector for Plain {
+    const REGISTERS: usize = 16;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Plain {
         Plain([x; 8])
@@ -140,19 +143,20 @@ mod avx {
 
     use super::Vector;
 
-    /// A register: AVX2, FMA and F16C.
+    /// One of `R` registers: AVX2, FMA and F16C; of 32 AVX-512 VL.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx(__m256);
+    pub(in super::super) struct Avx<const R: usize>(__m256);
 
     // SAFETY (all blocks): the caller vouches for the features and for eight numbers behind a pointer.
     #[allow(clippy::undocumented_unsafe_blocks)]
-    impl Vector for Avx {
+    impl<const R: usize> Vector for Avx<R> {
+        const REGISTERS: usize = R;
         #[inline(always)]
-        unsafe fn splat(x: f32) -> Avx {
+        unsafe fn splat(x: f32) -> Self {
             Avx(unsafe { _mm256_set1_ps(x) })
         }
         #[inline(always)]
-        unsafe fn load(from: *const f32) -> Avx {
+        unsafe fn load(from: *const f32) -> Self {
             Avx(unsafe { _mm256_loadu_ps(from) })
         }
         #[inline(always)]
@@ -160,15 +164,15 @@ mod avx {
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
         #[inline(always)]
-        unsafe fn load_f16(from: *const f16) -> Avx {
+        unsafe fn load_f16(from: *const f16) -> Self {
             Avx(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
         }
         #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Avx {
+        unsafe fn load_i8(from: *const i8) -> Self {
             Avx(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) })
         }
         #[inline(always)]
-        unsafe fn load_low(from: *const u8) -> Avx {
+        unsafe fn load_low(from: *const u8) -> Self {
             Avx(unsafe {
                 let x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
                 let x = _mm256_and_si256(x, _mm256_set1_epi32(15));
@@ -176,34 +180,34 @@ mod avx {
             })
         }
         #[inline(always)]
-        unsafe fn load_high(from: *const u8) -> Avx {
+        unsafe fn load_high(from: *const u8) -> Self {
             Avx(unsafe {
                 let x = _mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())));
                 _mm256_cvtepi32_ps(_mm256_sub_epi32(x, _mm256_set1_epi32(8)))
             })
         }
         #[inline(always)]
-        unsafe fn add(self, other: Avx) -> Avx {
+        unsafe fn add(self, other: Self) -> Self {
             Avx(unsafe { _mm256_add_ps(self.0, other.0) })
         }
         #[inline(always)]
-        unsafe fn sub(self, other: Avx) -> Avx {
+        unsafe fn sub(self, other: Self) -> Self {
             Avx(unsafe { _mm256_sub_ps(self.0, other.0) })
         }
         #[inline(always)]
-        unsafe fn mul(self, other: Avx) -> Avx {
+        unsafe fn mul(self, other: Self) -> Self {
             Avx(unsafe { _mm256_mul_ps(self.0, other.0) })
         }
         #[inline(always)]
-        unsafe fn fma(self, factor: Avx, sum: Avx) -> Avx {
+        unsafe fn fma(self, factor: Self, sum: Self) -> Self {
             Avx(unsafe { _mm256_fmadd_ps(self.0, factor.0, sum.0) })
         }
         #[inline(always)]
-        unsafe fn max(self, other: Avx) -> Avx {
+        unsafe fn max(self, other: Self) -> Self {
             Avx(unsafe { _mm256_max_ps(self.0, other.0) })
         }
         #[inline(always)]
-        unsafe fn times_power(self, shifted: Avx) -> Avx {
+        unsafe fn times_power(self, shifted: Self) -> Self {
             Avx(unsafe {
                 let power = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted.0));
                 _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), power))
@@ -232,15 +236,21 @@ pub(super) unsafe fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn with_avx<K: Kernel>(kernel: K) -> K::Out {
             // SAFETY: this function has the features; the rest is the caller's.
-            unsafe { kernel.run::<avx::Avx>() }
+            unsafe { kernel.run::<avx::Avx<16>>() }
         }
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl")]
+        unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Out {
+            // SAFETY: this function has the features; the rest is the caller's.
+            unsafe { kernel.run::<avx::Avx<32>>() }
+        }
+        let wide = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
         if isa >= Isa::Avx2
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
         {
             // SAFETY: the processor was just found to have the features; the rest is the caller's.
-            return unsafe { with_avx(kernel) };
+            return unsafe { if isa >= Isa::Avx2Vnni && wide() { with_avx512(kernel) } else { with_avx(kernel) } };
         }
     }
     let _ = isa;
