@@ -24,14 +24,16 @@ import tables
 
 # The first that matches, on the demangled path of the function.
 GROUPS = [
+    # A worker's loop is inlined into the start of its thread.
+    ("waiting for other threads", r"kernels::pool::|rust_begin_short_backtrace|sched_yield|futex|Condvar|pthread_(mutex|cond)"),
+    ("rounding activations to int8", r"quantize"),
     ("attention", r"porism_kernels::attention|CpuState|cpu::kv|\bPagedSpan\b"),
     ("products of int8 blocks", r"linear::(int8|strip|panel)"),
     ("products in f32", r"linear::f32|linear::|gemm|transpose"),
-    ("rounding activations to int8", r"quantize"),
     ("norms", r"::norm|layer_norm"),
     ("rotary embedding", r"::rope"),
     ("activation functions", r"activation|::exp\b|::erf\b|softcap"),
-    ("waiting for other threads", r"pool::|sched_yield|futex|Condvar|Mutex|spin_loop|pthread_mutex|pthread_cond"),
+    ("sums and adds", r"kernels::add|kernels::sum|embedding"),
     ("allocation and copying", r"malloc|free|calloc|realloc|memmove|memcpy|memset|alloc::|mmap|clear_page|Vec<"),
     ("the executor", r"porism_models|porism_measure|porism_generate"),
     ("the system", r"^\[k\]"),
@@ -70,7 +72,8 @@ def samples(args, model, test, n, depth):
         match = re.match(r"\s*[\d.]+%\s+(\d+)\s+\[(.)\]\s+(.*)", line)
         if match:
             mark = "[k] " if match[2] == "k" else ""
-            found[mark + match[3].strip()] += int(match[1])
+            # Behind the name stand columns for callers, which are empty.
+            found[mark + re.sub(r"(\s+-)+\s*$", "", match[3]).strip()] += int(match[1])
     return found
 
 
