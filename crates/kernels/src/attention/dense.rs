@@ -1,22 +1,28 @@
 //! Attention over whole spans held in plain `[tokens, heads * head_dim]` slices: the forward pass of the
 //! tape, which keeps the log-sum-exp of each row for the backward ([`super::backward`]).
 //!
-//! A tile is one head and a block of 32 query rows. Its scores lie transposed, `[keys, 32]`, so that a
-//! vector lane is a query: maxima and sums run down the keys in order, lane by lane, and neither K nor V
-//! is ever transposed. Memory is one block of scores a thread, linear in the length of the span.
+//! FlashAttention (Dao et al. 2022): a tile is one head and a block of query rows, and walks over tiles of keys with
+//! an online softmax. Scores lie transposed, `[keys, 16]`, so that a vector lane is a query: maxima and sums
+//! run down the keys in order, lane by lane, and neither K nor V is ever transposed. What no row of a panel of 16
+//! sees is not computed. Memory is a few tiles a thread, whatever the length of the span.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Mask, RelativeBias};
 use crate::disjoint::Disjoint;
-use crate::exp::exp;
-use crate::gemm::{Strided, multiply_add};
+use crate::exp::exp2;
+use crate::gemm::{COLS, Start, Strided, multiply};
 use crate::lanes::by_isa;
 use crate::{Isa, Pool};
 
-/// Query rows of a tile.
-pub(super) const ROWS: usize = 32;
+/// Query rows of a tile: K and V are copied to contiguous memory once for so many.
+const BLOCK: usize = 192;
+/// Keys of a tile.
+pub(super) const KEYS: usize = 64;
+/// Panels of 16 queries that pass over K, then over V, while these lie in the first-level cache.
+const SIDE: usize = 3;
 
 /// The shape of an attention step over plain slices.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +81,11 @@ impl DenseSpan {
         DenseSpan::new(mask, rows.clone(), rows, 0, &positions)
     }
 
+    /// The key of a query, counted from the span's first.
+    pub(super) fn own(&self, query: usize) -> isize {
+        self.keys.len() as isize - self.queries.len() as isize + query as isize
+    }
+
     /// Whether every count fits: one visible range for each query, inside the keys.
     pub fn is_sound(&self) -> bool {
         let DenseSpan { queries, keys, seeded, visible } = self;
@@ -100,6 +111,16 @@ impl Dense {
     /// Numbers in a row of k or v.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Whether scores are more than scaled.
+    pub(super) fn is_shaped(&self) -> bool {
+        self.softcap.is_some() || self.bias.is_some() || self.scale <= 0.0
+    }
+
+    /// What scores (shaped ones, where they are) are multiplied by to become exponents of two.
+    pub(super) fn factor(&self) -> f32 {
+        if self.is_shaped() { 1.0 } else { self.scale * std::f32::consts::LOG2_E }
     }
 
     /// The bias of one head, if there is any.
@@ -139,117 +160,12 @@ impl Dense {
     }
 }
 
-/// One head's block of query rows: what a tile works on.
-pub(super) struct Block {
-    /// Rows of q.
-    pub(super) rows: Range<usize>,
-    /// Rows of k and v that at least one of them sees.
-    pub(super) keys: Range<usize>,
-    /// Columns of the scores: `rows`, filled up to a multiple of 16.
-    pub(super) width: usize,
-    /// For each column the first and one past the last visible key, and the number of seeded keys, all
-    /// counted from `keys.start`.
-    first: [u32; ROWS],
-    last: [u32; ROWS],
-    seeded: usize,
-    /// The keys that every column sees.
-    common: Range<usize>,
-    /// How far the first key lies behind column 0's own entry: their distance, negative if before it.
-    distance: isize,
-}
-
-impl Block {
-    /// Rows `first .. first + 32` (counted within the span) of a span, as far as it reaches.
-    pub(super) fn new(span: &DenseSpan, first: usize) -> Block {
-        let end = span.queries.len().min(first + ROWS);
-        let seen = &span.visible[first..end];
-        let start = match span.seeded {
-            0 => seen.iter().map(|r| r.start).min().unwrap_or(0),
-            _ => 0,
-        };
-        let stop = seen.iter().map(|r| r.end).max().unwrap_or(0).max(start).max(span.seeded);
-        // Columns without a row repeat the last one; nobody reads them.
-        let bound = |f: fn(&Range<usize>) -> usize| {
-            std::array::from_fn(|i| (seen.get(i).or(seen.last()).map_or(start, f) - start) as u32)
-        };
-        let (firsts, lasts): ([u32; ROWS], [u32; ROWS]) = (bound(|r| r.start), bound(|r| r.end));
-        let common = firsts.into_iter().max().unwrap_or(0) as usize..lasts.into_iter().min().unwrap_or(0) as usize;
-        Block {
-            rows: span.queries.start + first..span.queries.start + end,
-            keys: span.keys.start + start..span.keys.start + stop,
-            width: (end - first).next_multiple_of(16),
-            first: firsts,
-            last: lasts,
-            seeded: span.seeded,
-            common,
-            distance: start as isize - (span.keys.len() as isize - span.queries.len() as isize + first as isize),
-        }
-    }
-
-    /// Scores `[keys, width]` of one head, not yet scaled: `K Q^T`.
-    pub(super) fn scores(&self, isa: Isa, spec: &Dense, head: usize, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
-        self.products(isa, spec, head, q, k, scores);
-    }
-
-    /// `A B^T` as `[keys, width]`: A has rows of k's shape, B rows of q's. Also `V dO^T` of the backward.
-    pub(super) fn products(&self, isa: Isa, spec: &Dense, head: usize, b: &[f32], a: &[f32], out: &mut Vec<f32>) {
-        let (q_width, kv_width, head_dim) = (spec.q_width(), spec.kv_width(), spec.head_dim);
-        let mut transposed = vec![0.0; head_dim * self.width];
-        for (i, row) in self.rows.clone().enumerate() {
-            let at = row * q_width + head * head_dim;
-            for (d, &v) in b[at..at + head_dim].iter().enumerate() {
-                transposed[d * self.width + i] = v;
-            }
-        }
-        out.clear();
-        out.resize(self.keys.len() * self.width, 0.0);
-        if self.keys.is_empty() {
-            return;
-        }
-        let a = Strided::rows(&a[self.keys.start * kv_width + head / spec.group() * head_dim..], kv_width);
-        multiply_add(isa, self.keys.len(), self.width, head_dim, a, &transposed, self.width, out, self.width);
-    }
-
-    /// Adds what a head's bias says of `key` (counted from `keys.start`) to its scores.
-    #[inline(always)]
-    pub(super) fn add_bias(&self, key: usize, row: &mut [f32], bias: Option<&[f32]>) {
-        let Some(bias) = bias else { return };
-        let max = (bias.len() / 2) as isize;
-        for (column, s) in row.iter_mut().enumerate() {
-            let distance = self.distance + key as isize - column as isize;
-            *s += bias[(distance.clamp(-max, max) + max) as usize];
-        }
-    }
-
-    /// Sets the scores of `key` (counted from `keys.start`) that are not seen to `hidden`.
-    #[inline(always)]
-    pub(super) fn hide(&self, key: usize, row: &mut [f32], hidden: f32) {
-        if key < self.seeded || self.common.contains(&key) {
-            return;
-        }
-        let key = key as u32;
-        for ((s, &first), &last) in row.iter_mut().zip(&self.first).zip(&self.last) {
-            *s = if first <= key && key < last { *s } else { hidden };
-        }
-    }
-}
-
-/// Scaled and capped scores.
-#[inline(always)]
-pub(super) fn finish_scores(row: &mut [f32], scale: f32, softcap: Option<f32>) {
-    match softcap {
-        None => row.iter_mut().for_each(|s| *s *= scale),
-        // The library's tanh: capped scores are rare, and a product of exponentials loses bits near zero.
-        Some(cap) => row.iter_mut().for_each(|s| *s = cap * (*s * scale / cap).tanh()),
-    }
-}
-
 /// Every (span, head, first row of a block), the unit of work.
-pub(super) fn blocks(spec: &Dense, spans: &[DenseSpan]) -> Vec<(usize, usize, usize)> {
+fn blocks(spec: &Dense, spans: &[DenseSpan]) -> Vec<(usize, usize, usize)> {
     let mut tiles = Vec::new();
     for (s, span) in spans.iter().enumerate() {
         for head in 0..spec.heads {
-            tiles.extend((0..span.queries.len()).step_by(ROWS).map(|first| (s, head, first)));
+            tiles.extend((0..span.queries.len()).step_by(BLOCK).map(|first| (s, head, first)));
         }
     }
     tiles
@@ -275,71 +191,281 @@ pub fn dense_forward(
     lse: &mut [f32],
 ) {
     spec.check(spans, q, k, v);
-    let (q_width, kv_width, head_dim) = (spec.q_width(), spec.kv_width(), spec.head_dim);
     assert!(
-        out.len() == q.len() && lse.len() == q.len() / head_dim,
+        out.len() == q.len() && lse.len() == q.len() / spec.head_dim,
         "attention: out is as large as q, lse [tokens, heads]"
     );
     let tiles = blocks(spec, spans);
     let (out, lse) = (Disjoint::new(out), Disjoint::new(lse));
     pool.run(tiles.len(), &|tile| {
         let (span, head, first) = tiles[tile];
-        let block = Block::new(&spans[span], first);
-        let mut scores = Vec::new();
-        block.scores(isa, spec, head, q, k, &mut scores);
-        let (totals, sums) = softmax_columns(isa, &block, spec.scale, spec.softcap, spec.head_bias(head), &mut scores);
-        let mut result = vec![0.0; block.rows.len() * head_dim];
-        if !block.keys.is_empty() {
-            let p = Strided::transposed(&scores, block.width);
-            let v = &v[block.keys.start * kv_width + head / spec.group() * head_dim..];
-            multiply_add(isa, block.rows.len(), head_dim, block.keys.len(), p, v, kv_width, &mut result, head_dim);
-        }
-        for (i, row) in block.rows.clone().enumerate() {
-            let at = row * q_width + head * head_dim;
+        let mut scratch = SCRATCH.take();
+        Tile { isa, spec, span: &spans[span], head, first }.run(q, k, v, &mut scratch);
+        let span = &spans[span];
+        for (i, row) in (first..span.queries.len().min(first + BLOCK)).enumerate() {
+            let row = span.queries.start + row;
+            let at = row * spec.q_width() + head * spec.head_dim;
             // SAFETY: each tile has its own head of its own rows.
             let (out, lse) = unsafe {
-                (out.part(at..at + head_dim), lse.part(row * spec.heads + head..row * spec.heads + head + 1))
+                (out.part(at..at + spec.head_dim), lse.part(row * spec.heads + head..row * spec.heads + head + 1))
             };
-            let factor = if sums[i] > 0.0 { 1.0 / sums[i] } else { 0.0 };
-            out.iter_mut().zip(&result[i * head_dim..]).for_each(|(o, &r)| *o = r * factor);
-            lse[0] = totals[i];
+            let (top, sum) = (scratch.tops[i], scratch.sums[i]);
+            let factor = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+            let sums = &scratch.out[i * padded(spec.head_dim)..];
+            out.iter_mut().zip(sums).for_each(|(o, &r)| *o = r * factor);
+            let base = f64::from(base(top, spec.factor()));
+            lse[0] = (base * std::f64::consts::LN_2 + f64::from(sum).ln()) as f32;
         }
+        SCRATCH.set(scratch);
     });
 }
 
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a thread works in: linear in the block and the head, whatever the length of the span.
+#[derive(Default)]
+struct Scratch {
+    /// The queries as panels `[head_dim, 16]`.
+    q: Vec<f32>,
+    /// A tile of keys, `[64, head_dim]`.
+    k: Vec<f32>,
+    /// A tile of values, `[64, padded head_dim]`.
+    v: Vec<f32>,
+    /// Scores of three panels, `[64, 16]` each.
+    scores: Vec<f32>,
+    /// Sums of weighted values, `[192, padded head_dim]`.
+    out: Vec<f32>,
+    /// The largest score of each row so far, and the sum of its weights relative to it.
+    tops: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// A head's features, filled up to whole register tiles.
+pub(super) fn padded(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(COLS)
+}
+
+struct Tile<'a> {
+    isa: Isa,
+    spec: &'a Dense,
+    span: &'a DenseSpan,
+    head: usize,
+    first: usize,
+}
+
+impl Tile<'_> {
+    fn run(&self, q: &[f32], k: &[f32], v: &[f32], scratch: &mut Scratch) {
+        let &Tile { isa, spec, span, head, first } = self;
+        let (head_dim, wide) = (spec.head_dim, padded(spec.head_dim));
+        let rows = BLOCK.min(span.queries.len() - first);
+        let panels: Vec<Sight> =
+            (first..first + rows).step_by(COLS).map(|r| Sight::new(span, r..(r + COLS).min(first + rows))).collect();
+        let Scratch { q: q_panels, k: k_tile, v: v_tile, scores, out, tops, sums } = scratch;
+        q_panels.clear();
+        q_panels.resize(panels.len() * head_dim * COLS, 0.0);
+        for i in 0..rows {
+            let at = (span.queries.start + first + i) * spec.q_width() + head * head_dim;
+            let panel = &mut q_panels[i / COLS * head_dim * COLS + i % COLS..];
+            for (to, &from) in panel.iter_mut().step_by(COLS).zip(&q[at..at + head_dim]) {
+                *to = from;
+            }
+        }
+        k_tile.resize(KEYS * head_dim, 0.0);
+        v_tile.clear();
+        v_tile.resize(KEYS * wide, 0.0);
+        scores.resize(SIDE * KEYS * COLS, 0.0);
+        out.clear();
+        out.resize(panels.len() * COLS * wide, 0.0);
+        tops.clear();
+        tops.resize(panels.len() * COLS, f32::NEG_INFINITY);
+        sums.clear();
+        sums.resize(panels.len() * COLS, 0.0);
+        // Tiles of keys are counted from the span's first, so that a row's sums do not depend on its block.
+        for start in (0..span.keys.len()).step_by(KEYS) {
+            let keys = start..span.keys.len().min(start + KEYS);
+            if panels.iter().all(|p| p.part(&keys).is_empty()) {
+                continue;
+            }
+            for (i, key) in keys.clone().enumerate() {
+                let at = (span.keys.start + key) * spec.kv_width() + head / spec.group() * head_dim;
+                k_tile[i * head_dim..(i + 1) * head_dim].copy_from_slice(&k[at..at + head_dim]);
+                v_tile[i * wide..i * wide + head_dim].copy_from_slice(&v[at..at + head_dim]);
+            }
+            for (s, side) in panels.chunks(SIDE).enumerate() {
+                for (p, panel) in side.iter().enumerate() {
+                    let part = panel.part(&keys);
+                    if part.is_empty() {
+                        continue;
+                    }
+                    let at = (s * SIDE + p) * COLS;
+                    let q = (&q_panels[at * head_dim..], COLS);
+                    let from = part.start - start;
+                    let scores = &mut scores[(p * KEYS + from) * COLS..(p * KEYS + from + part.len()) * COLS];
+                    let keys = Strided::rows(&k_tile[from * head_dim..], head_dim);
+                    multiply(isa, Start::Zero, (part.len(), COLS, head_dim), keys, q, (scores, COLS));
+                    if spec.is_shaped() {
+                        let distance = part.start as isize - span.own(first + at);
+                        shape(isa, spec.scale, spec.softcap, spec.head_bias(head), distance, scores);
+                    }
+                    let (Some(tops), Some(sums)) = (tops[at..].first_chunk_mut(), sums[at..].first_chunk_mut()) else {
+                        continue;
+                    };
+                    let grown = weigh(isa, spec.factor(), panel, part, tops, sums, scores);
+                    for (row, factor) in out[at * wide..].chunks_exact_mut(wide).zip(grown) {
+                        if factor != 1.0 {
+                            row.iter_mut().for_each(|o| *o *= factor);
+                        }
+                    }
+                }
+                for (p, panel) in side.iter().enumerate() {
+                    let part = panel.part(&keys);
+                    if part.is_empty() {
+                        continue;
+                    }
+                    let (at, from) = ((s * SIDE + p) * COLS, part.start - start);
+                    let weights = Strided::transposed(&scores[(p * KEYS + from) * COLS..(p + 1) * KEYS * COLS], COLS);
+                    let values = (&v_tile[from * wide..], wide);
+                    let size = (COLS.min(rows - at), wide, part.len());
+                    multiply(isa, Start::Add, size, weights, values, (&mut out[at * wide..], wide));
+                }
+            }
+        }
+    }
+}
+
+/// What some rows, 64 at most, see of a span's keys.
+pub(super) struct Sight {
+    /// For each row its first key and one past its last; rows that are not there repeat the last one.
+    pub(super) first: [u32; KEYS],
+    pub(super) last: [u32; KEYS],
+    /// Seeded keys, which all rows see.
+    pub(super) seeded: usize,
+    /// The keys between which all that is seen lies, besides the seeded ones.
+    hull: Range<usize>,
+    /// The keys that every row sees, besides the seeded ones.
+    common: Range<usize>,
+}
+
+impl Sight {
+    /// Of rows of a span's queries, counted within the span.
+    pub(super) fn new(span: &DenseSpan, rows: Range<usize>) -> Sight {
+        let seen = &span.visible[rows];
+        let at = |i: usize| seen.get(i).or(seen.last());
+        let first = std::array::from_fn(|i| at(i).map_or(0, |r| r.start as u32));
+        let last = std::array::from_fn(|i| at(i).map_or(0, |r| r.end as u32));
+        let bound = |f: fn(&Range<usize>) -> usize| seen.iter().map(f);
+        let seeing = || seen.iter().filter(|r| !r.is_empty());
+        let hull = seeing().map(|r| r.start).min().unwrap_or(0)..seeing().map(|r| r.end).max().unwrap_or(0);
+        let common = bound(|r| r.start).max().unwrap_or(0)..bound(|r| r.end).min().unwrap_or(0);
+        Sight { first, last, seeded: span.seeded, hull, common }
+    }
+
+    /// The part of `keys` outside which no row sees any.
+    pub(super) fn part(&self, keys: &Range<usize>) -> Range<usize> {
+        let seeded = keys.start..keys.end.min(self.seeded);
+        let seen = keys.start.max(self.hull.start)..keys.end.min(self.hull.end);
+        match (seeded.is_empty(), seen.is_empty()) {
+            (true, true) => keys.start..keys.start,
+            (true, false) => seen,
+            (false, true) => seeded,
+            (false, false) => seeded.start.min(seen.start)..seeded.end.max(seen.end),
+        }
+    }
+
+    /// Whether every row sees all of `keys`.
+    pub(super) fn is_full(&self, keys: &Range<usize>) -> bool {
+        keys.end <= self.seeded || self.common.start <= keys.start.max(self.seeded) && keys.end <= self.common.end
+    }
+
+    /// Whether row `row` sees `key`.
+    #[inline(always)]
+    pub(super) fn sees(&self, row: usize, key: u32) -> bool {
+        (key as usize) < self.seeded || (self.first[row] <= key && key < self.last[row])
+    }
+}
+
+/// What a score is multiplied by to become an exponent of two, taken from its row's largest. `tops` are in units of
+/// the scores.
+#[inline(always)]
+fn base(top: f32, factor: f32) -> f32 {
+    // A row that sees nothing: any finite number keeps the differences defined.
+    if top == f32::NEG_INFINITY { 0.0 } else { top * factor }
+}
+
+/// Raw scores to exponents of two: scaled, capped, biased. Only for heads that do more than to scale.
+#[inline(always)]
+pub(super) fn exponent(score: f32, scale: f32, softcap: Option<f32>, bias: f32) -> f32 {
+    let scaled = match softcap {
+        None => score * scale,
+        // The library's tanh: capped scores are rare, and a product of exponentials loses bits near zero.
+        Some(cap) => cap * (score * scale / cap).tanh(),
+    };
+    (scaled + bias) * std::f32::consts::LOG2_E
+}
+
+/// What a head's bias says of an entry that lies `distance` behind the row's own.
+#[inline(always)]
+pub(super) fn bias_at(bias: Option<&[f32]>, distance: isize) -> f32 {
+    bias.map_or(0.0, |bias| {
+        let max = (bias.len() / 2) as isize;
+        bias[(distance.clamp(-max, max) + max) as usize]
+    })
+}
+
 by_isa! {
-    /// Turns raw scores `[keys, width]` into `e^(score - max)`; gives each column's log-sum-exp and the
-    /// sum that its probabilities are still to be divided by.
-    fn softmax_columns(
-        block: &Block,
-        scale: f32,
-        softcap: Option<f32>,
-        bias: Option<&[f32]>,
+    /// [`exponent`]s in place of raw scores `[keys, 16]`; the first key lies `distance` behind the first row's own.
+    fn shape(scale: f32, softcap: Option<f32>, bias: Option<&[f32]>, distance: isize, scores: &mut [f32]) {
+        for (key, row) in scores.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+            for (column, s) in row.iter_mut().enumerate() {
+                *s = exponent(*s, scale, softcap, bias_at(bias, distance + key as isize - column as isize));
+            }
+        }
+    }
+}
+
+by_isa! {
+    /// Turns scores `[keys, 16]` of one tile of keys into weights relative to the largest score of each column so
+    /// far, and says what earlier sums of the column are to be multiplied by.
+    fn weigh(
+        factor: f32,
+        panel: &Sight,
+        keys: Range<usize>,
+        tops: &mut [f32; COLS],
+        sums: &mut [f32; COLS],
         scores: &mut [f32],
-    ) -> ([f32; ROWS], [f32; ROWS]) {
-        let mut top = [f32::NEG_INFINITY; ROWS];
-        for (key, row) in scores.chunks_exact_mut(block.width).enumerate() {
-            finish_scores(row, scale, softcap);
-            block.add_bias(key, row, bias);
-            block.hide(key, row, f32::NEG_INFINITY);
-            for (t, &s) in top.iter_mut().zip(row.iter()) {
-                *t = if s > *t { s } else { *t };
+    ) -> [f32; COLS] {
+        let rows = scores.as_chunks_mut::<COLS>().0;
+        if !panel.is_full(&keys) {
+            for (key, row) in keys.zip(rows.iter_mut()) {
+                for (column, s) in row.iter_mut().enumerate() {
+                    *s = if panel.sees(column, key as u32) { *s } else { f32::NEG_INFINITY };
+                }
             }
         }
-        // A row that sees nothing: any finite number keeps the differences defined.
-        let base = top.map(|t| if t == f32::NEG_INFINITY { 0.0 } else { t });
-        let mut sums = [0.0f32; ROWS];
-        for row in scores.chunks_exact_mut(block.width) {
-            for ((s, &b), sum) in row.iter_mut().zip(&base).zip(&mut sums) {
-                *s = exp(*s - b);
-                *sum += *s;
+        let mut top = *tops;
+        for row in rows.iter() {
+            for l in 0..COLS {
+                top[l] = if row[l] > top[l] { row[l] } else { top[l] };
             }
         }
-        let mut totals = [0.0; ROWS];
-        for ((total, &b), &sum) in totals.iter_mut().zip(&base).zip(&sums) {
-            *total = (f64::from(b) + f64::from(sum).ln()) as f32;
+        let (mut from, mut grown, mut sum) = ([0.0; COLS], [0.0; COLS], [0.0f32; COLS]);
+        for l in 0..COLS {
+            from[l] = base(top[l], factor);
+            grown[l] = exp2(tops[l].mul_add(factor, -from[l]));
         }
-        (totals, sums)
+        for row in rows.iter_mut() {
+            for l in 0..COLS {
+                row[l] = exp2(row[l].mul_add(factor, -from[l]));
+                sum[l] += row[l];
+            }
+        }
+        for l in 0..COLS {
+            sums[l] = sums[l].mul_add(grown[l], sum[l]);
+        }
+        *tops = top;
+        grown
     }
 }
 

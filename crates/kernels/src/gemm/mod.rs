@@ -8,9 +8,6 @@
 
 #[cfg(target_arch = "x86_64")]
 mod kernel;
-mod masked;
-
-pub(crate) use masked::multiply_add;
 
 use crate::Isa;
 

@@ -43,8 +43,8 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &[f32], tokens: usize, products: &mu
     pool.run(tiles.len(), &|i| {
         let tile = tiles[i];
         let (weight, out) = (&products[tile.product].weight, outs[tile.product]);
-        // With all threads at the same pace, this one takes the tile after the others'.
-        let next = tiles.get(i + pool.threads()).map(|t| start_of(&products[t.product].weight, t.first));
+        // A thread takes neighbouring tiles one after the other.
+        let next = tiles.get(i + 1).map(|t| start_of(&products[t.product].weight, t.first));
         with_decode!(weight.block, D => dispatch::<D>(isa, weight, tile, x, tokens, out, next));
     });
 }
