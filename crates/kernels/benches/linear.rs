@@ -1,4 +1,4 @@
-//! The products of every block type: one token (bytes a second) and 512 tokens (operations a second), at the
+//! The products of every block type: one token (bytes a second) and 2 to 512 tokens (operations a second), at the
 //! sizes of a small model's feed-forward network, on one and on all threads.
 
 use std::hint::black_box;
@@ -18,7 +18,7 @@ fn products(c: &mut Criterion) {
         let weights: Vec<Vec<u8>> = (0..copies).map(|_| bytes.clone()).collect();
         for threads in [1, usable_cores()] {
             let pool = Pool::new(threads);
-            for tokens in [1, 4, 512] {
+            for tokens in [1, 2, 4, 8, 16, 512] {
                 let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 17) as f32 - 8.0).collect();
                 let mut quantized = QuantizedRows::default();
                 quantized.quantize(&pool, isa, &x, cols);

@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::dense::{Dense, DenseSpan, KEYS, Sight, bias_at, exponent, padded};
+use super::dense::{Dense, DenseSpan, SIGHT, Sight, ask_ahead, bias_at, exponent, pack_panel, padded};
 use crate::disjoint::{Disjoint, for_rows};
 use crate::exp::exp2;
 use crate::gemm::{COLS, Start, Strided, multiply};
@@ -19,7 +19,9 @@ use crate::lanes::{by_isa, dot};
 use crate::{Isa, Pool};
 
 /// Rows of a block.
-const ROWS: usize = 64;
+const ROWS: usize = SIGHT;
+/// Keys of a block.
+const KEYS: usize = 128;
 /// Numbers that the buffers of dQ may take together (8 MB), unless the threads need more to be busy.
 const BUFFERS: usize = 2 << 20;
 /// Pairs of blocks that are worth a second tile.
@@ -172,15 +174,15 @@ struct Scratch {
     /// Keys and values as panels `[head_dim, 16]`.
     k_panels: Vec<f32>,
     v_panels: Vec<f32>,
-    /// Keys `[64, features]`.
+    /// Keys `[128, features]`.
     k: Vec<f32>,
     /// Queries and the gradient of the output, `[64, features]`.
     q: Vec<f32>,
     dout: Vec<f32>,
-    /// Probabilities and the gradient of the scores, `[64, 64]`.
+    /// Probabilities and the gradient of the scores, `[64, 128]`.
     p: Vec<f32>,
     ds: Vec<f32>,
-    /// Gradients of the keys and values, `[64, features]`.
+    /// Gradients of the keys and values, `[128, features]`.
     dk: Vec<f32>,
     dv: Vec<f32>,
 }
@@ -298,11 +300,8 @@ impl Scratch {
     fn set_keys(&mut self, head_dim: usize, count: usize, k: &[f32], v: &[f32], stride: usize) {
         copy_rows(k, stride, count, head_dim, &mut self.k);
         for (panels, from) in [(&mut self.k_panels, k), (&mut self.v_panels, v)] {
-            for key in 0..count {
-                let panel = &mut panels[key / COLS * head_dim * COLS + key % COLS..];
-                for (to, &from) in panel.iter_mut().step_by(COLS).zip(&from[key * stride..key * stride + head_dim]) {
-                    *to = from;
-                }
+            for (panel, key) in panels.chunks_exact_mut(head_dim * COLS).zip((0..count).step_by(COLS)) {
+                pack_panel(&from[key * stride..], stride, COLS.min(count - key), panel);
             }
         }
     }
@@ -312,6 +311,7 @@ impl Scratch {
 fn copy_rows(from: &[f32], stride: usize, rows: usize, head_dim: usize, to: &mut [f32]) {
     for (row, to) in to.chunks_exact_mut(padded(head_dim)).enumerate().take(rows) {
         to[..head_dim].copy_from_slice(&from[row * stride..row * stride + head_dim]);
+        ask_ahead(from, (row + rows) * stride, head_dim);
     }
 }
 

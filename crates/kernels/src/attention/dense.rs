@@ -18,9 +18,9 @@ use crate::lanes::by_isa;
 use crate::{Isa, Pool};
 
 /// Query rows of a tile: K and V are copied to contiguous memory once for so many.
-const BLOCK: usize = 192;
+const BLOCK: usize = 384;
 /// Keys of a tile.
-pub(super) const KEYS: usize = 64;
+const KEYS: usize = 64;
 /// Panels of 16 queries that pass over K, then over V, while these lie in the first-level cache.
 const SIDE: usize = 3;
 
@@ -235,7 +235,7 @@ struct Scratch {
     v: Vec<f32>,
     /// Scores of three panels, `[64, 16]` each.
     scores: Vec<f32>,
-    /// Sums of weighted values, `[192, padded head_dim]`.
+    /// Sums of weighted values, `[384, padded head_dim]`.
     out: Vec<f32>,
     /// The largest score of each row so far, and the sum of its weights relative to it.
     tops: Vec<f32>,
@@ -245,6 +245,15 @@ struct Scratch {
 /// A head's features, filled up to whole register tiles.
 pub(super) fn padded(head_dim: usize) -> usize {
     head_dim.next_multiple_of(COLS)
+}
+
+/// `count` rows, `stride` apart, as a panel `[features, 16]`; columns without a row are left as they are.
+pub(super) fn pack_panel(from: &[f32], stride: usize, count: usize, panel: &mut [f32]) {
+    for (d, to) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+        for (row, to) in to.iter_mut().enumerate().take(count) {
+            *to = from[row * stride + d];
+        }
+    }
 }
 
 struct Tile<'a> {
@@ -265,12 +274,9 @@ impl Tile<'_> {
         let Scratch { q: q_panels, k: k_tile, v: v_tile, scores, out, tops, sums } = scratch;
         q_panels.clear();
         q_panels.resize(panels.len() * head_dim * COLS, 0.0);
-        for i in 0..rows {
-            let at = (span.queries.start + first + i) * spec.q_width() + head * head_dim;
-            let panel = &mut q_panels[i / COLS * head_dim * COLS + i % COLS..];
-            for (to, &from) in panel.iter_mut().step_by(COLS).zip(&q[at..at + head_dim]) {
-                *to = from;
-            }
+        for (p, panel) in q_panels.chunks_exact_mut(head_dim * COLS).enumerate() {
+            let at = (span.queries.start + first + p * COLS) * spec.q_width() + head * head_dim;
+            pack_panel(&q[at..], spec.q_width(), COLS.min(rows - p * COLS), panel);
         }
         k_tile.resize(KEYS * head_dim, 0.0);
         v_tile.clear();
@@ -292,6 +298,8 @@ impl Tile<'_> {
                 let at = (span.keys.start + key) * spec.kv_width() + head / spec.group() * head_dim;
                 k_tile[i * head_dim..(i + 1) * head_dim].copy_from_slice(&k[at..at + head_dim]);
                 v_tile[i * wide..i * wide + head_dim].copy_from_slice(&v[at..at + head_dim]);
+                ask_ahead(k, at + KEYS * spec.kv_width(), head_dim);
+                ask_ahead(v, at + KEYS * spec.kv_width(), head_dim);
             }
             for (s, side) in panels.chunks(SIDE).enumerate() {
                 for (p, panel) in side.iter().enumerate() {
@@ -335,11 +343,27 @@ impl Tile<'_> {
     }
 }
 
-/// What some rows, 64 at most, see of a span's keys.
+/// Asks for `count` numbers from `at` on that will be wanted soon: rows of one head lie apart, and no hardware
+/// prefetcher follows them.
+#[inline(always)]
+pub(super) fn ask_ahead(from: &[f32], at: usize, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in from.get(at..at + count).unwrap_or_default().chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, and the address is a number's.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    let _ = (from, at, count);
+}
+
+/// Rows that a [`Sight`] describes, at most.
+pub(super) const SIGHT: usize = 64;
+
+/// What some rows see of a span's keys.
 pub(super) struct Sight {
     /// For each row its first key and one past its last; rows that are not there repeat the last one.
-    pub(super) first: [u32; KEYS],
-    pub(super) last: [u32; KEYS],
+    pub(super) first: [u32; SIGHT],
+    pub(super) last: [u32; SIGHT],
     /// Seeded keys, which all rows see.
     pub(super) seeded: usize,
     /// The keys between which all that is seen lies, besides the seeded ones.
