@@ -4,8 +4,8 @@
 //! order, and takes from the others' runs when its own is done, so that a slow core simply does less. A job is
 //! over when all its *tiles* are: a worker that the system has put aside is not waited for, unless it holds a tile.
 //!
-//! When a tile was waited for far longer than a tile takes, another program has taken the core of the thread that
-//! held it. For some time then workers are careful: they sleep a little before their share of the core is used up,
+//! When tiles are waited for far longer than a tile takes, again and again, another program is using the core of the
+//! thread that holds them. For some time then workers are careful: they sleep a little before their share of the core is used up,
 //! so that they are put aside between tiles and not inside one.
 //!
 //! Between jobs a worker spins for a moment, since decoding submits a job every few microseconds, then parks, so
@@ -26,6 +26,11 @@ const SPIN: Duration = Duration::from_micros(200);
 const STALL: Duration = Duration::from_micros(500);
 /// Tiles in a stall.
 const STALL_TILES: u32 = 8;
+/// Stalls that make workers careful, if they come within [`OFTEN`]. A busy neighbour makes one with each of its time
+/// slices; a single one may be anything.
+const STALLS: usize = 3;
+/// The time in which they have to come.
+const OFTEN: Duration = Duration::from_millis(60);
 /// How long a careful worker runs at a stretch: less than a scheduler's time slice.
 const STRETCH: Duration = Duration::from_micros(600);
 /// How long it sleeps then.
@@ -93,8 +98,33 @@ struct Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held while a job runs: how long the last stall made workers careful, and the time of its end.
-    running: Mutex<(Duration, Duration)>,
+    /// Held while a job runs.
+    running: Mutex<Stalls>,
+}
+
+/// Waits for threads that the system had put aside; times are since the start.
+#[derive(Default)]
+struct Stalls {
+    /// When the last ones were, the oldest first.
+    times: [Duration; STALLS],
+    /// How long they made workers careful the last time, and until when.
+    length: Duration,
+    end: Duration,
+}
+
+impl Stalls {
+    /// One more. Returns until when workers have to be careful, if it made them so.
+    fn another(&mut self, now: Duration) -> Option<Duration> {
+        self.times.rotate_left(1);
+        self.times[STALLS - 1] = now;
+        if self.times[0].is_zero() || now - self.times[0] > OFTEN {
+            return None;
+        }
+        let soon = now < self.end + self.length;
+        self.length = if soon { (self.length * 2).min(*CAREFUL.end()) } else { *CAREFUL.start() };
+        self.end = now + self.length;
+        Some(self.end)
+    }
 }
 
 impl Pool {
@@ -121,7 +151,7 @@ impl Pool {
                 std::thread::Builder::new().name(format!("porism-{i}")).spawn(move || work(&shared, i)).ok()
             })
             .collect();
-        Pool { shared, workers, running: Mutex::new((Duration::ZERO, Duration::ZERO)) }
+        Pool { shared, workers, running: Mutex::default() }
     }
 
     /// Threads of the pool, the calling one included.
@@ -141,7 +171,7 @@ impl Pool {
             return;
         }
         assert!(tiles < u32::MAX as usize, "{tiles} tiles in one job");
-        let mut careful = self.running.lock().unwrap_or_else(|e| e.into_inner());
+        let mut stalls = self.running.lock().unwrap_or_else(|e| e.into_inner());
         let s = &*self.shared;
         let job = Job(tile);
         // Only the lifetime is erased: see `Job`.
@@ -176,11 +206,8 @@ impl Pool {
         if turns > 256 {
             let now = s.started.elapsed();
             let tile_time = (ended - begun) / taken.max(1);
-            if taken > 0 && now - ended > STALL.max(tile_time * STALL_TILES) {
-                let (length, end) = &mut *careful;
-                let soon = now < *end + *length;
-                *length = if soon { (*length * 2).min(*CAREFUL.end()) } else { *CAREFUL.start() };
-                *end = now + *length;
+            let stalled = taken > 0 && now - ended > STALL.max(tile_time * STALL_TILES);
+            if stalled && let Some(end) = stalls.another(now) {
                 s.careful_until.store(end.as_nanos() as u64, Ordering::Relaxed);
             }
         }
@@ -331,6 +358,21 @@ mod tests {
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {tiles} tiles");
             }
         }
+    }
+
+    #[test]
+    fn only_stalls_in_quick_succession_make_workers_careful() {
+        let ms = Duration::from_millis;
+        let mut stalls = Stalls::default();
+        assert_eq!([100, 200, 300, 400].map(|t| stalls.another(ms(t))), [None; 4]);
+        assert_eq!(stalls.another(ms(420)), None);
+        assert_eq!(stalls.another(ms(440)), Some(ms(440 + 250)));
+        // They come again at the end of that: twice as long.
+        assert_eq!([ms(695), ms(700)].map(|t| stalls.another(t)), [None; 2]);
+        assert_eq!(stalls.another(ms(705)), Some(ms(705 + 500)));
+        // Much later: from the beginning.
+        assert_eq!([9000, 9004].map(|t| stalls.another(ms(t))), [None; 2]);
+        assert_eq!(stalls.another(ms(9008)), Some(ms(9008 + 250)));
     }
 
     #[test]
