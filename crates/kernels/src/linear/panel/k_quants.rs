@@ -96,17 +96,18 @@ impl SixBits {
             let (d, dmin) = two_halves(rows, at);
             let (first, second, rest) = (dwords(rows, at + 4), dwords(rows, at + 8), dwords(rows, at + 12));
             let (low, top) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
-            let top_of = |v| _mm256_and_si256(_mm256_srli_epi16(v, 2), top);
+            let scale_tops = _mm256_and_si256(_mm256_srli_epi16(first, 2), top);
+            let min_tops = _mm256_and_si256(_mm256_srli_epi16(second, 2), top);
             SixBits {
                 d,
                 dmin: _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)),
                 scales: [
                     _mm256_and_si256(first, _mm256_set1_epi8(63)),
-                    _mm256_or_si256(_mm256_and_si256(rest, low), top_of(first)),
+                    _mm256_or_si256(_mm256_and_si256(rest, low), scale_tops),
                 ],
                 mins: [
                     _mm256_and_si256(second, _mm256_set1_epi8(63)),
-                    _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(rest, 4), low), top_of(second)),
+                    _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(rest, 4), low), min_tops),
                 ],
             }
         }
@@ -237,16 +238,18 @@ impl Format for Q3K {
         // SAFETY: the block lies inside each row. The layout is that of `q3_k::scale`, four bytes at a time.
         unsafe {
             let (first, second, tops) = (dwords(rows, at + 96), dwords(rows, at + 100), dwords(rows, at + 104));
-            let scales = [
+            let parts = [
                 (first, tops),
                 (second, _mm256_srli_epi16(tops, 2)),
                 (_mm256_srli_epi16(first, 4), _mm256_srli_epi16(tops, 4)),
                 (_mm256_srli_epi16(second, 4), _mm256_srli_epi16(tops, 6)),
-            ]
-            .map(|(low, top)| {
+            ];
+            // A closure would be a function of its own, without the vector instructions.
+            let mut scales = [_mm256_setzero_si256(); 4];
+            for (scale, (low, top)) in scales.iter_mut().zip(parts) {
                 let top = _mm256_and_si256(top, _mm256_set1_epi8(3));
-                _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(15)), _mm256_slli_epi16(top, 4))
-            });
+                *scale = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(15)), _mm256_slli_epi16(top, 4));
+            }
             (halves(rows, at + 108), scales)
         }
     }
