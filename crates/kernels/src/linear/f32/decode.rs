@@ -2,8 +2,6 @@
 
 use half::{bf16, f16};
 
-#[cfg(target_arch = "x86_64")]
-use super::super::panel::Panel;
 use super::super::panel::{Format, PANEL_COLS};
 #[cfg(target_arch = "x86_64")]
 use crate::transpose::transpose8;
@@ -33,6 +31,24 @@ pub(in crate::linear) trait Decode {
     /// AVX2 and F16C; `i` is below 4, and the rows hold these inputs.
     #[cfg(target_arch = "x86_64")]
     unsafe fn eight(piece: &Self::Piece, i: usize) -> [__m256; 8];
+
+    /// 32 inputs of 8 rows on their way through memory, as narrow as they come.
+    #[cfg(target_arch = "x86_64")]
+    type Laid;
+
+    /// Lays out inputs `32 * block ..` of 8 rows.
+    ///
+    /// # Safety
+    /// As [`Decode::piece`], and `to` may be written.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn lay(rows: &[*const u8; 8], block: usize, to: *mut Self::Laid);
+
+    /// Input `k` of what [`Decode::lay`] wrote, a lane a row.
+    ///
+    /// # Safety
+    /// AVX2 and F16C; `k` is below 32.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn input(laid: *const Self::Laid, k: usize) -> __m256;
 
     /// The same inputs, a vector a row.
     ///
@@ -87,12 +103,20 @@ pub(in crate::linear) unsafe fn decode_panel<D: Decode>(
     }
 }
 
+/// A panel with a row in each lane: dword `r` of vector `i` of the quants holds inputs `4i .. 4i + 3` of row `r`.
+#[cfg(target_arch = "x86_64")]
+pub(in crate::linear) struct Lanes {
+    quants: [__m256i; 8],
+    scales: [__m256; 2],
+    mins: [__m256; 2],
+}
+
 /// The quants of a block format.
 pub(in crate::linear) struct Quants<F>(std::marker::PhantomData<F>);
 
 impl<F: Format> Decode for Quants<F> {
     #[cfg(target_arch = "x86_64")]
-    type Piece = Panel;
+    type Piece = Lanes;
 
     fn decode_row(row: &[u8], block: usize, out: &mut [f32]) {
         let b = F::unpack_row(row, block);
@@ -107,14 +131,34 @@ impl<F: Format> Decode for Quants<F> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn piece(rows: &[*const u8; 8], block: usize) -> Panel {
+    unsafe fn piece(rows: &[*const u8; 8], block: usize) -> Lanes {
         // SAFETY: passed on; rows of block formats are whole panels.
-        unsafe { F::unpack_panel(rows, block) }
+        unsafe {
+            let panel = F::unpack_panel(rows, block);
+            Lanes { quants: panel.lanes(), scales: panel.scales.scales, mins: panel.scales.mins }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    type Laid = [__m256; PANEL_COLS];
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn lay(rows: &[*const u8; 8], block: usize, to: *mut [__m256; PANEL_COLS]) {
+        // SAFETY: passed on.
+        unsafe { lay_f32::<Self>(rows, block, to) }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn eight(panel: &Panel, i: usize) -> [__m256; 8] {
+    unsafe fn input(laid: *const [__m256; PANEL_COLS], k: usize) -> __m256 {
+        // SAFETY: the caller promises that there is such an input.
+        unsafe { (*laid)[k] }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn eight(panel: &Lanes, i: usize) -> [__m256; 8] {
         // SAFETY: register operations only.
         unsafe {
             let group = i / (4 / F::GROUPS);
@@ -138,8 +182,71 @@ impl<F: Format> Decode for Quants<F> {
     }
 }
 
+/// [`Decode::lay`] as f32.
+///
+/// # Safety
+/// As there.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn lay_f32<D: Decode + ?Sized>(rows: &[*const u8; 8], block: usize, to: *mut [__m256; PANEL_COLS]) {
+    // SAFETY: passed on.
+    unsafe {
+        let piece = D::piece(rows, block);
+        for i in 0..PANEL_COLS / 8 {
+            for (j, v) in D::eight(&piece, i).into_iter().enumerate() {
+                to.cast::<__m256>().add(8 * i + j).write(v);
+            }
+        }
+    }
+}
+
+/// 32 inputs of 8 rows of 16-bit numbers, each input's eight numbers side by side; the order of the inputs is that of
+/// [`place`].
+#[cfg(target_arch = "x86_64")]
+pub(in crate::linear) type Narrow = [__m256i; 16];
+
+/// Where input `k` lies, in eights of numbers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn place(k: usize) -> usize {
+    k / 16 * 16 + k % 8 * 2 + k % 16 / 8
+}
+
+/// # Safety
+/// AVX2; each pointer starts a row with at least `32 * (block + 1)` numbers of 16 bits, and `to` may be written.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn lay_narrow(rows: &[*const u8; 8], block: usize, to: *mut Narrow) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let to = to.cast::<__m256i>();
+        for half in 0..2 {
+            let mut v = [_mm256_setzero_si256(); 8];
+            for (v, row) in v.iter_mut().zip(rows) {
+                *v = _mm256_loadu_si256(row.add(64 * block + 32 * half).cast());
+            }
+            // Inputs of pairs of rows, then of fours, then of all eight; the upper halves are 8 inputs further on.
+            for four in 0..2 {
+                let mut pairs = [_mm256_setzero_si256(); 4];
+                for (i, pair) in pairs.iter_mut().enumerate() {
+                    let (a, b) = (v[2 * i], v[2 * i + 1]);
+                    *pair = if four == 0 { _mm256_unpacklo_epi16(a, b) } else { _mm256_unpackhi_epi16(a, b) };
+                }
+                let [a, b, c, d] = pairs;
+                let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+                let to = to.add(8 * half + 4 * four);
+                to.write(_mm256_unpacklo_epi64(ab_low, cd_low));
+                to.add(1).write(_mm256_unpackhi_epi64(ab_low, cd_low));
+                to.add(2).write(_mm256_unpacklo_epi64(ab_high, cd_high));
+                to.add(3).write(_mm256_unpackhi_epi64(ab_high, cd_high));
+            }
+        }
+    }
+}
+
 macro_rules! dense {
-    ($name:ident, $bytes:literal, $decode:expr, $load8:ident) => {
+    ($name:ident, $bytes:literal, $decode:expr, $load8:ident, $laid:ty, $lay:path) => {
         pub(in crate::linear) struct $name;
         impl Decode for $name {
             #[cfg(target_arch = "x86_64")]
@@ -160,6 +267,24 @@ macro_rules! dense {
                     *p = p.wrapping_add($bytes * PANEL_COLS * block);
                 }
                 at
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            type Laid = $laid;
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn lay(rows: &[*const u8; 8], block: usize, to: *mut $laid) {
+                // SAFETY: passed on.
+                unsafe { $lay(rows, block, to) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn input(laid: *const $laid, k: usize) -> __m256 {
+                let at = if $bytes == 2 { place(k) } else { k };
+                // SAFETY: the caller promises that there is such an input; eight numbers each.
+                unsafe { $load8(laid.cast::<u8>().add(8 * $bytes * at)) }
             }
 
             #[cfg(target_arch = "x86_64")]
@@ -184,9 +309,16 @@ macro_rules! dense {
         }
     };
 }
-dense!(DenseF32, 4, |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]), load_f32);
-dense!(DenseF16, 2, |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32(), load_f16);
-dense!(DenseBF16, 2, |b: &[u8]| bf16::from_le_bytes([b[0], b[1]]).to_f32(), load_bf16);
+dense!(
+    DenseF32,
+    4,
+    |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+    load_f32,
+    [__m256; PANEL_COLS],
+    lay_f32::<Self>
+);
+dense!(DenseF16, 2, |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32(), load_f16, Narrow, lay_narrow);
+dense!(DenseBF16, 2, |b: &[u8]| bf16::from_le_bytes([b[0], b[1]]).to_f32(), load_bf16, Narrow, lay_narrow);
 
 /// # Safety
 /// AVX; 32 bytes lie at `p`.

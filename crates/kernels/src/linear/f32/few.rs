@@ -1,8 +1,11 @@
-//! One to four tokens: memory-bound, so weights go from memory to registers once and are multiplied there.
+//! One to four tokens: memory-bound. The weights of some strips are turned, so that a lane is a row, and laid into a few
+//! kilobytes; then these are multiplied side by side. Turning keeps the shuffle units busy, and multiplying waits for
+//! itself: apart, the processor does both at once.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use super::super::ahead::ask;
 use super::super::strip::{LANES, OutPtr, StripTile, store, strip_rows};
 use super::decode::{Decode, decode_panel};
 use super::{MatrixRef, PANEL_COLS};
@@ -48,8 +51,8 @@ unsafe fn strips<D: Decode, const T: usize>(
     let mut first = tile.first;
     while first < end {
         let side = match T {
-            1 if end - first >= 4 => 4,
-            2 if end - first >= 2 => 2,
+            1 | 2 if end - first >= 4 => 4,
+            4 if end - first >= 2 => 2,
             _ => 1,
         };
         // The weights after these, which are asked for meanwhile.
@@ -100,27 +103,21 @@ impl Group<'_> {
                 *rows = strip_rows(w, first + s);
             }
             let mut acc = [[_mm256_setzero_ps(); T]; S];
+            let mut laid = [const { MaybeUninit::<D::Laid>::uninit() }; S];
             // Many rows are read side by side, which no hardware prefetcher follows.
             let mut ahead = after.unwrap_or(std::ptr::null());
             let step = if after.is_some() { S * LANES * row_bytes / w.cols.div_ceil(PANEL_COLS).max(1) } else { 0 };
             for b in 0..whole {
-                let until = ahead.wrapping_add(step);
-                while ahead < until {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                    ahead = ahead.wrapping_add(64);
+                ahead = ask(ahead, step);
+                for (laid, rows) in laid.iter_mut().zip(&rows) {
+                    D::lay(rows, b, laid.as_mut_ptr());
                 }
-                let mut pieces = [const { MaybeUninit::uninit() }; S];
-                for (piece, rows) in pieces.iter_mut().zip(&rows) {
-                    piece.write(D::piece(rows, b));
-                }
-                for i in 0..PANEL_COLS / 8 {
-                    let at = b * PANEL_COLS + 8 * i;
-                    for (piece, acc) in pieces.iter().zip(&mut acc) {
-                        let weights = D::eight(piece.assume_init_ref(), i);
-                        for (j, weight) in weights.into_iter().enumerate() {
-                            for (x, sum) in xs.iter().zip(acc.iter_mut()) {
-                                *sum = _mm256_fmadd_ps(weight, _mm256_broadcast_ss(&*x.add(at + j)), *sum);
-                            }
+                for k in 0..PANEL_COLS {
+                    for (laid, acc) in laid.iter().zip(&mut acc) {
+                        let weight = D::input(laid.as_ptr(), k);
+                        for (x, sum) in xs.iter().zip(acc.iter_mut()) {
+                            let x = _mm256_broadcast_ss(&*x.add(b * PANEL_COLS + k));
+                            *sum = _mm256_fmadd_ps(weight, x, *sum);
                         }
                     }
                 }

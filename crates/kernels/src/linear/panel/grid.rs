@@ -3,20 +3,29 @@
 
 use super::{Format, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, transpose_32};
+use super::{Scales, one};
+use crate::BlockType;
 #[cfg(target_arch = "x86_64")]
 use crate::block::grid::Grid;
 use crate::block::grid::{IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-/// [`Format::panel`] of a format of points.
+/// Quants and scales of 8 rows.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Points {
+    quants: [[u8; 32]; 8],
+    scales: [[f32; 8]; 2],
+}
+
+/// [`Format::header`] of a format of points: all that there is.
 ///
 /// # Safety
 /// As there.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn unpack_panel<G: Grid>(rows: &[*const u8; 8], block: usize, zero: i32) -> Panel {
+unsafe fn look_up<G: Grid>(rows: &[*const u8; 8], block: usize, zero: i32) -> Points {
     let at = G::BYTES * (block / 8);
     let mut quants = [[0u8; 32]; 8];
     let mut scales = [[0f32; 8]; 2];
@@ -43,21 +52,14 @@ unsafe fn unpack_panel<G: Grid>(rows: &[*const u8; 8], block: usize, zero: i32) 
             scales[0][r] = row.scales[0];
             scales[1][r] = row.scales[1];
         }
-        let mut starts = [std::ptr::null(); 8];
-        for (start, quants) in starts.iter_mut().zip(&quants) {
-            *start = quants.as_ptr();
-        }
-        Panel {
-            quants: transpose_32(&starts, 0),
-            scales: [_mm256_loadu_ps(scales[0].as_ptr()), _mm256_loadu_ps(scales[1].as_ptr())],
-            mins: [_mm256_setzero_ps(); 2],
-        }
+        Points { quants, scales }
     }
 }
 
 macro_rules! grid {
     ($name:ident, zero $zero:literal, groups $groups:literal, run $run:literal) => {
         impl Format for $name {
+            const BLOCK: BlockType = BlockType::$name;
             const ZERO: i32 = $zero;
             const GROUPS: usize = $groups;
             const HAS_MIN: bool = false;
@@ -68,17 +70,34 @@ macro_rules! grid {
             }
 
             #[cfg(target_arch = "x86_64")]
-            type Header = ();
+            type Header = Points;
 
             #[cfg(target_arch = "x86_64")]
             #[inline(always)]
-            unsafe fn header(_: &[*const u8; 8], _: usize) {}
-
-            #[cfg(target_arch = "x86_64")]
-            #[inline(always)]
-            unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
+            unsafe fn header(rows: &[*const u8; 8], block: usize) -> Points {
                 // SAFETY: passed on.
-                unsafe { unpack_panel::<$name>(rows, block, $zero) }
+                unsafe { look_up::<$name>(rows, block, $zero) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn vectors(_: &[*const u8; 8], _: usize, points: &Points, _: usize, i: usize) -> [__m256i; 4] {
+                let (half, q) = (16 * (i / 4), &points.quants);
+                // SAFETY: both halves of both rows have 16 bytes.
+                unsafe {
+                    one(_mm256_loadu2_m128i(q[i % 4 + 4].as_ptr().add(half).cast(), q[i % 4].as_ptr().add(half).cast()))
+                }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[inline(always)]
+            unsafe fn scales(_: &[*const u8; 8], _: usize, points: &Points, _: usize) -> Scales {
+                // SAFETY: eight numbers each.
+                unsafe {
+                    let scales =
+                        [_mm256_loadu_ps(points.scales[0].as_ptr()), _mm256_loadu_ps(points.scales[1].as_ptr())];
+                    Scales { scales, mins: [_mm256_setzero_ps(); 2] }
+                }
             }
         }
     };

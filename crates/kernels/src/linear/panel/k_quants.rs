@@ -1,10 +1,11 @@
 //! Panels of the 256-weight formats Q2_K to Q6_K.
 
+use crate::BlockType;
 use half::f16;
 
 use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, bits, dwords, halves, transpose_16, transpose_32, two_halves};
+use super::{Scales, bits, dwords, half_pair, halves, lanes_16, two_halves};
 use crate::block::q2_k::Q2K;
 use crate::block::q3_k::Q3K;
 use crate::block::q4_k::scale_and_min;
@@ -19,6 +20,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 pub(crate) struct Q4K;
 
 impl Format for Q4K {
+    const BLOCK: BlockType = BlockType::Q4K;
     const ZERO: i32 = 0;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = true;
@@ -49,17 +51,24 @@ impl Format for Q4K {
         unsafe { SixBits::read(rows, 144 * block) }
     }
 
+    const SHARE: usize = 2;
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &SixBits) -> Panel {
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, _: &Self::Header, first: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
         unsafe {
-            let mut quants = transpose_32(rows, 144 * block + 16 + 32 * (J / 2));
-            for q in &mut quants {
-                *q = bits(*q, 4 * (J % 2), 15);
-            }
-            header.panel::<J>(quants)
+            let v = half_pair(rows, 144 * block + 16 + 16 * first, i);
+            let zero = _mm256_setzero_si256();
+            [bits(v, 0, 15), bits(v, 4, 15), zero, zero]
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(_: &[*const u8; 8], _: usize, header: &Self::Header, j: usize) -> Scales {
+        // SAFETY: register operations only.
+        unsafe { header.of(j) }
     }
 }
 
@@ -114,20 +123,20 @@ impl SixBits {
     }
 
     /// # Safety
-    /// AVX2.
+    /// AVX2; `j` is below 8.
     #[inline(always)]
-    unsafe fn panel<const J: usize>(&self, quants: [__m256i; 8]) -> Panel {
+    unsafe fn of(&self, j: usize) -> Scales {
         // SAFETY: register operations only.
         unsafe {
-            let zero = _mm256_setzero_ps();
-            let scale = _mm256_mul_ps(self.d, _mm256_cvtepi32_ps(byte(self.scales[J / 4], J % 4)));
-            let min = _mm256_mul_ps(self.dmin, _mm256_cvtepi32_ps(byte(self.mins[J / 4], J % 4)));
-            Panel { quants, scales: [scale, zero], mins: [min, zero] }
+            let scale = _mm256_mul_ps(self.d, _mm256_cvtepi32_ps(byte(self.scales[j / 4], j % 4)));
+            let min = _mm256_mul_ps(self.dmin, _mm256_cvtepi32_ps(byte(self.mins[j / 4], j % 4)));
+            Scales::with_min((scale, min))
         }
     }
 }
 
 impl Format for Q5K {
+    const BLOCK: BlockType = BlockType::Q5K;
     const ZERO: i32 = 0;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = true;
@@ -149,23 +158,31 @@ impl Format for Q5K {
         unsafe { SixBits::read(rows, 176 * block) }
     }
 
+    const SHARE: usize = 2;
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &SixBits) -> Panel {
-        let at = 176 * block;
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, _: &Self::Header, first: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
         unsafe {
-            let mut quants = transpose_32(rows, at + 48 + 32 * (J / 2));
-            let high = transpose_32(rows, at + 16);
-            for (q, high) in quants.iter_mut().zip(high) {
-                *q = _mm256_or_si256(bits(*q, 4 * (J % 2), 15), _mm256_slli_epi16(bits(high, J, 1), 4));
-            }
-            header.panel::<J>(quants)
+            let v = half_pair(rows, 176 * block + 48 + 16 * first, i);
+            let high = half_pair(rows, 176 * block + 16, i);
+            let zero = _mm256_setzero_si256();
+            let low = _mm256_or_si256(bits(v, 0, 15), _mm256_slli_epi16(bits(high, first, 1), 4));
+            [low, _mm256_or_si256(bits(v, 4, 15), _mm256_slli_epi16(bits(high, first + 1, 1), 4)), zero, zero]
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(_: &[*const u8; 8], _: usize, header: &Self::Header, j: usize) -> Scales {
+        // SAFETY: register operations only.
+        unsafe { header.of(j) }
     }
 }
 
 impl Format for Q2K {
+    const BLOCK: BlockType = BlockType::Q2K;
     const ZERO: i32 = 0;
     const GROUPS: usize = 2;
     const HAS_MIN: bool = true;
@@ -189,33 +206,42 @@ impl Format for Q2K {
         // SAFETY: the block lies inside each row.
         unsafe {
             let (d, dmin) = two_halves(rows, at + 80);
-            (d, _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)), transpose_16(rows, at))
+            (d, _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)), lanes_16(rows, at))
+        }
+    }
+
+    const SHARE: usize = 4;
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, _: &Self::Header, first: usize, i: usize) -> [__m256i; 4] {
+        // SAFETY: the block lies inside each row.
+        unsafe {
+            let v = half_pair(rows, 84 * block + 16 + 8 * first, i);
+            [bits(v, 0, 3), bits(v, 2, 3), bits(v, 4, 3), bits(v, 6, 3)]
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
-        // SAFETY: the block lies inside each row.
+    unsafe fn scales(_: &[*const u8; 8], _: usize, header: &Self::Header, j: usize) -> Scales {
+        // SAFETY: register operations only.
         unsafe {
-            let mut quants = transpose_32(rows, 84 * block + 16 + 32 * (J / 4));
-            for q in &mut quants {
-                *q = bits(*q, 2 * (J % 4), 3);
-            }
             let (d, dmin, packed) = *header;
             let zero = _mm256_setzero_ps();
-            let mut panel = Panel { quants, scales: [zero; 2], mins: [zero; 2] };
+            let mut all = Scales { scales: [zero; 2], mins: [zero; 2] };
             for g in 0..2 {
-                let byte = byte(packed[J / 2], 2 * (J % 2) + g);
-                panel.scales[g] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(15))));
-                panel.mins[g] = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_srli_epi32(byte, 4)));
+                let byte = byte(packed[j / 2], 2 * (j % 2) + g);
+                all.scales[g] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(15))));
+                all.mins[g] = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_srli_epi32(byte, 4)));
             }
-            panel
+            all
         }
     }
 }
 
 impl Format for Q3K {
+    const BLOCK: BlockType = BlockType::Q3K;
     const ZERO: i32 = 4;
     const GROUPS: usize = 2;
     const HAS_MIN: bool = false;
@@ -254,24 +280,35 @@ impl Format for Q3K {
         }
     }
 
+    const SHARE: usize = 4;
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
-        let at = 110 * block;
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, _: &Self::Header, first: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
         unsafe {
-            let mut quants = transpose_32(rows, at + 32 + 32 * (J / 4));
-            let high = transpose_32(rows, at);
-            for (q, high) in quants.iter_mut().zip(high) {
-                *q = _mm256_or_si256(bits(*q, 2 * (J % 4), 3), _mm256_slli_epi16(bits(high, J, 1), 2));
+            let v = half_pair(rows, 110 * block + 32 + 8 * first, i);
+            let high = half_pair(rows, 110 * block, i);
+            let mut all = [bits(v, 0, 3), bits(v, 2, 3), bits(v, 4, 3), bits(v, 6, 3)];
+            for (k, q) in all.iter_mut().enumerate() {
+                *q = _mm256_or_si256(*q, _mm256_slli_epi16(bits(high, first + k, 1), 2));
             }
+            all
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(_: &[*const u8; 8], _: usize, header: &Self::Header, j: usize) -> Scales {
+        // SAFETY: register operations only.
+        unsafe {
             let (d, packed) = *header;
             let mut scales = [_mm256_setzero_ps(); 2];
             for (g, scale) in scales.iter_mut().enumerate() {
-                let six = byte(packed[J / 2], 2 * (J % 2) + g);
+                let six = byte(packed[j / 2], 2 * (j % 2) + g);
                 *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))));
             }
-            Panel { quants, scales, mins: [_mm256_setzero_ps(); 2] }
+            Scales { scales, mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }
@@ -279,6 +316,7 @@ impl Format for Q3K {
 pub(crate) struct Q6K;
 
 impl Format for Q6K {
+    const BLOCK: BlockType = BlockType::Q6K;
     const ZERO: i32 = 32;
     const GROUPS: usize = 2;
     const HAS_MIN: bool = false;
@@ -305,30 +343,41 @@ impl Format for Q6K {
     #[inline(always)]
     unsafe fn header(rows: &[*const u8; 8], block: usize) -> Self::Header {
         // SAFETY: the block lies inside each row.
-        unsafe { (halves(rows, 210 * block + 208), transpose_16(rows, 210 * block + 192)) }
+        unsafe { (halves(rows, 210 * block + 208), lanes_16(rows, 210 * block + 192)) }
+    }
+
+    const SHARE: usize = 4;
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, _: &Self::Header, first: usize, i: usize) -> [__m256i; 4] {
+        let (low, high) = (210 * block + 16 * first, 210 * block + 128 + 8 * first);
+        // SAFETY: the block lies inside each row.
+        unsafe {
+            let (even, odd) = (half_pair(rows, low, i), half_pair(rows, low + 32, i));
+            let high = half_pair(rows, high, i);
+            let mut all = [bits(even, 0, 15), bits(odd, 0, 15), bits(even, 4, 15), bits(odd, 4, 15)];
+            for (k, q) in all.iter_mut().enumerate() {
+                *q = _mm256_or_si256(*q, _mm256_slli_epi16(bits(high, 2 * k, 3), 4));
+            }
+            all
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, header: &Self::Header) -> Panel {
-        let at = 210 * block;
-        let (half, k) = (J / 4, J % 4);
-        // SAFETY: the block lies inside each row.
+    unsafe fn scales(_: &[*const u8; 8], _: usize, header: &Self::Header, j: usize) -> Scales {
+        // SAFETY: register operations only.
         unsafe {
-            let mut quants = transpose_32(rows, at + 64 * half + 32 * (k % 2));
-            let high = transpose_32(rows, at + 128 + 32 * half);
-            for (q, high) in quants.iter_mut().zip(high) {
-                *q = _mm256_or_si256(bits(*q, 4 * (k / 2), 15), _mm256_slli_epi16(bits(high, 2 * k, 3), 4));
-            }
             let (d, packed) = *header;
             let mut scales = [_mm256_setzero_ps(); 2];
             for (g, scale) in scales.iter_mut().enumerate() {
                 // The byte with its sign: up to the top and back.
-                let up = _mm_cvtsi32_si128(24 - 8 * (2 * (J % 2) + g) as i32);
-                let signed = _mm256_srai_epi32(_mm256_sll_epi32(packed[J / 2], up), 24);
+                let up = _mm_cvtsi32_si128(24 - 8 * (2 * (j % 2) + g) as i32);
+                let signed = _mm256_srai_epi32(_mm256_sll_epi32(packed[j / 2], up), 24);
                 *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(signed));
             }
-            Panel { quants, scales, mins: [_mm256_setzero_ps(); 2] }
+            Scales { scales, mins: [_mm256_setzero_ps(); 2] }
         }
     }
 }

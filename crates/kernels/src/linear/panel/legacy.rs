@@ -1,10 +1,11 @@
 //! Panels of the 32-weight formats: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
 
+use crate::BlockType;
 use half::f16;
 
 use super::{Format, PANEL_COLS, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, dwords, halves, transpose_16, transpose_32, two_halves};
+use super::{Scales, dwords, half_pair, halves, one, pair, two_halves};
 use crate::block::q5_1::Q5_1;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -18,27 +19,24 @@ fn nibbles(bytes: &[u8]) -> [u8; PANEL_COLS] {
     std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
 }
 
-/// As [`nibbles`], for the 16 bytes at `offset` of 8 rows.
+/// As [`nibbles`], for the 16 bytes at `offset` of rows `i` and `i + 4`, or `i - 4` and `i`, of which the high ones.
 ///
 /// # Safety
-/// AVX2; each pointer has 16 bytes at `offset`.
+/// AVX2; each pointer has 16 bytes at `offset`; `i` is below 8.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) unsafe fn nibble_panel(rows: &[*const u8; 8], offset: usize) -> [__m256i; 8] {
+pub(super) unsafe fn nibble_pair(rows: &[*const u8; 8], offset: usize, i: usize) -> __m256i {
     // SAFETY: as the caller promises.
     unsafe {
-        let t = transpose_16(rows, offset);
-        let mask = _mm256_set1_epi8(15);
-        std::array::from_fn(|i| {
-            let v = if i < 4 { t[i] } else { _mm256_srli_epi16(t[i - 4], 4) };
-            _mm256_and_si256(v, mask)
-        })
+        let v = pair(rows, offset, i % 4);
+        _mm256_and_si256(if i < 4 { v } else { _mm256_srli_epi16(v, 4) }, _mm256_set1_epi8(15))
     }
 }
 
 pub(crate) struct Q4_0;
 
 impl Format for Q4_0 {
+    const BLOCK: BlockType = BlockType::Q4_0;
     const ZERO: i32 = 8;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = false;
@@ -58,19 +56,23 @@ impl Format for Q4_0 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
-        let at = 18 * block;
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
-        unsafe {
-            let zero = _mm256_setzero_ps();
-            Panel { quants: nibble_panel(rows, at + 2), scales: [halves(rows, at), zero], mins: [zero; 2] }
-        }
+        unsafe { one(nibble_pair(rows, 18 * block + 2, i)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize) -> Scales {
+        // SAFETY: the block lies inside each row.
+        unsafe { Scales::one(halves(rows, 18 * block)) }
     }
 }
 
 pub(crate) struct Q4_1;
 
 impl Format for Q4_1 {
+    const BLOCK: BlockType = BlockType::Q4_1;
     const ZERO: i32 = 0;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = true;
@@ -90,52 +92,46 @@ impl Format for Q4_1 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
-        let at = 20 * block;
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
-        unsafe {
-            let (scale, min) = two_halves(rows, at);
-            Panel {
-                quants: nibble_panel(rows, at + 4),
-                scales: [scale, _mm256_setzero_ps()],
-                mins: [min, _mm256_setzero_ps()],
-            }
-        }
+        unsafe { one(nibble_pair(rows, 20 * block + 4, i)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize) -> Scales {
+        // SAFETY: the block lies inside each row.
+        unsafe { Scales::with_min(two_halves(rows, 20 * block)) }
     }
 }
 
-/// Adds the fifth bits of the dword at `offset` of each row to its quants.
+/// The fifth bits of vector `i` of the quants, from a dword of each row.
 ///
 /// # Safety
-/// AVX2; each pointer has four bytes at `offset`.
+/// AVX2; `i` is below 8.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn add_fifth_bits(rows: &[*const u8; 8], offset: usize, quants: &mut [__m256i; 8]) {
-    // SAFETY: as the caller promises.
+unsafe fn fifth_bits(high: __m256i, i: usize) -> __m256i {
+    // SAFETY: register operations only.
     unsafe {
-        let high = dwords(rows, offset);
-        // Byte j of vector i wants bit 4i + j of its row's dword: copy the byte that holds it to all
-        // four bytes, pick one bit in each, and turn "set" into 16.
-        let bits = _mm256_set1_epi32(0x0804_0201);
-        let fifth = _mm256_set1_epi8(16);
-        for (i, q) in quants.iter_mut().enumerate() {
-            let nibble = _mm256_srl_epi32(high, _mm_cvtsi32_si128(4 * i as i32));
-            let byte = _mm256_shuffle_epi8(
-                nibble,
-                _mm256_setr_epi8(
-                    0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, //
-                    0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,
-                ),
-            );
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bits), bits);
-            *q = _mm256_or_si256(*q, _mm256_and_si256(set, fifth));
-        }
+        // Byte j of a half wants bit j, or 16 + j, of its row's dword: copy the byte that holds it to where it is
+        // wanted, pick one bit in each, and turn "set" into 16.
+        let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let spread = _mm256_setr_epi8(
+            0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, //
+            0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
+        );
+        let first = _mm256_set1_epi8((4 * (i % 4) + 2 * (i / 4)) as i8);
+        let bytes = _mm256_shuffle_epi8(high, _mm256_add_epi8(spread, first));
+        let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
+        _mm256_and_si256(set, _mm256_set1_epi8(16))
     }
 }
 
 pub(crate) struct Q5_0;
 
 impl Format for Q5_0 {
+    const BLOCK: BlockType = BlockType::Q5_0;
     const ZERO: i32 = 16;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = false;
@@ -151,27 +147,34 @@ impl Format for Q5_0 {
         RowBlock { quants, scales: [half_at(b, 0), 0.0], mins: [0.0; 2] }
     }
 
+    /// The fifth bits of each row.
     #[cfg(target_arch = "x86_64")]
-    type Header = ();
+    type Header = __m256i;
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn header(_: &[*const u8; 8], _: usize) {}
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
-        let at = 22 * block;
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> __m256i {
         // SAFETY: the block lies inside each row.
-        unsafe {
-            let mut quants = nibble_panel(rows, at + 6);
-            add_fifth_bits(rows, at + 2, &mut quants);
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
-        }
+        unsafe { dwords(rows, 22 * block + 2) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, high: &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
+        // SAFETY: the block lies inside each row.
+        unsafe { one(_mm256_or_si256(nibble_pair(rows, 22 * block + 6, i), fifth_bits(*high, i))) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, _: &Self::Header, _: usize) -> Scales {
+        // SAFETY: the block lies inside each row.
+        unsafe { Scales::one(halves(rows, 22 * block)) }
     }
 }
 
 impl Format for Q5_1 {
+    const BLOCK: BlockType = BlockType::Q5_1;
     const ZERO: i32 = 0;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = true;
@@ -181,30 +184,36 @@ impl Format for Q5_1 {
         unpack_row::<Q5_1>(row, block, Self::ZERO)
     }
 
+    /// The fifth bits of each row.
     #[cfg(target_arch = "x86_64")]
-    type Header = ();
+    type Header = __m256i;
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn header(_: &[*const u8; 8], _: usize) {}
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
-        let at = 24 * block;
+    unsafe fn header(rows: &[*const u8; 8], block: usize) -> __m256i {
         // SAFETY: the block lies inside each row.
-        unsafe {
-            let (scale, min) = two_halves(rows, at);
-            let mut quants = nibble_panel(rows, at + 8);
-            add_fifth_bits(rows, at + 4, &mut quants);
-            Panel { quants, scales: [scale, _mm256_setzero_ps()], mins: [min, _mm256_setzero_ps()] }
-        }
+        unsafe { dwords(rows, 24 * block + 4) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, high: &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
+        // SAFETY: the block lies inside each row.
+        unsafe { one(_mm256_or_si256(nibble_pair(rows, 24 * block + 8, i), fifth_bits(*high, i))) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, _: &Self::Header, _: usize) -> Scales {
+        // SAFETY: the block lies inside each row.
+        unsafe { Scales::with_min(two_halves(rows, 24 * block)) }
     }
 }
 
 pub(crate) struct Q8_0;
 
 impl Format for Q8_0 {
+    const BLOCK: BlockType = BlockType::Q8_0;
     const ZERO: i32 = 128;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = false;
@@ -225,13 +234,15 @@ impl Format for Q8_0 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
-        let at = 34 * block;
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
         // SAFETY: the block lies inside each row.
-        unsafe {
-            let flip = _mm256_set1_epi8(-128);
-            let quants = transpose_32(rows, at + 2).map(|q| _mm256_xor_si256(q, flip));
-            Panel { quants, scales: [halves(rows, at), _mm256_setzero_ps()], mins: [_mm256_setzero_ps(); 2] }
-        }
+        unsafe { one(_mm256_xor_si256(half_pair(rows, 34 * block + 2, i), _mm256_set1_epi8(-128))) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize) -> Scales {
+        // SAFETY: the block lies inside each row.
+        unsafe { Scales::one(halves(rows, 34 * block)) }
     }
 }

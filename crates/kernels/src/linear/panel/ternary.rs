@@ -2,7 +2,8 @@
 
 use super::{Format, RowBlock, unpack_row};
 #[cfg(target_arch = "x86_64")]
-use super::{Panel, bits, dwords, halves, transpose_16, transpose_32};
+use super::{Scales, bits, dwords, half_pair, halves, one, pair, transpose_dwords};
+use crate::BlockType;
 use crate::block::ternary::{TQ1_0, TQ2_0};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -27,6 +28,7 @@ unsafe fn digit(mut v: __m256i, n: usize) -> __m256i {
 }
 
 impl Format for TQ1_0 {
+    const BLOCK: BlockType = BlockType::TQ1_0;
     const ZERO: i32 = 1;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = false;
@@ -45,31 +47,32 @@ impl Format for TQ1_0 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
         let (at, j) = (54 * (block / 8), block % 8);
         // SAFETY: the super-block lies inside each row.
         unsafe {
-            let mut quants = [_mm256_setzero_si256(); 8];
             if j < 5 {
-                let bytes = transpose_32(rows, at);
-                for (q, byte) in quants.iter_mut().zip(bytes) {
-                    *q = digit(byte, j);
-                }
-            } else {
-                let bytes = transpose_16(rows, at + 32);
-                let last = dwords(rows, at + 48);
-                for i in 0..4 {
-                    quants[i] = digit(bytes[i], 2 * (j - 5));
-                    quants[i + 4] = if j < 7 { digit(bytes[i], 2 * (j - 5) + 1) } else { digit(last, i) };
-                }
+                return one(digit(half_pair(rows, at, i), j));
             }
-            let zero = _mm256_setzero_ps();
-            Panel { quants, scales: [halves(rows, at + 52), zero], mins: [zero; 2] }
+            if j < 7 || i < 4 {
+                return one(digit(pair(rows, at + 32, i % 4), 2 * (j - 5) + i / 4));
+            }
+            // Four digits of each of four bytes.
+            let last = dwords(rows, at + 48);
+            one(transpose_dwords([digit(last, 0), digit(last, 1), digit(last, 2), digit(last, 3)])[i % 4])
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize) -> Scales {
+        // SAFETY: the super-block lies inside each row.
+        unsafe { Scales::one(halves(rows, 54 * (block / 8) + 52)) }
     }
 }
 
 impl Format for TQ2_0 {
+    const BLOCK: BlockType = BlockType::TQ2_0;
     const ZERO: i32 = 1;
     const GROUPS: usize = 1;
     const HAS_MIN: bool = false;
@@ -88,16 +91,16 @@ impl Format for TQ2_0 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn panel<const J: usize>(rows: &[*const u8; 8], block: usize, (): &()) -> Panel {
+    unsafe fn vectors(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize, i: usize) -> [__m256i; 4] {
         let (at, j) = (66 * (block / 8), block % 8);
         // SAFETY: the super-block lies inside each row.
-        unsafe {
-            let mut quants = transpose_32(rows, at + 32 * (j / 4));
-            for q in &mut quants {
-                *q = bits(*q, 2 * (j % 4), 3);
-            }
-            let zero = _mm256_setzero_ps();
-            Panel { quants, scales: [halves(rows, at + 64), zero], mins: [zero; 2] }
-        }
+        unsafe { one(bits(half_pair(rows, at + 32 * (j / 4), i), 2 * (j % 4), 3)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn scales(rows: &[*const u8; 8], block: usize, (): &Self::Header, _: usize) -> Scales {
+        // SAFETY: the super-block lies inside each row.
+        unsafe { Scales::one(halves(rows, 66 * (block / 8) + 64)) }
     }
 }
