@@ -1,5 +1,6 @@
 //! What every command needs: where models are, how to fetch them, how to talk to the person.
 
+use std::collections::BTreeSet;
 use std::env::var_os;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -7,8 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use porism_hub::{CacheDir, Network, Proxy, Resolved};
+use porism_kernels::attention::paged;
 use porism_kernels::{Isa, Pool, pool};
-use porism_models::{Decoder, ModelSource, load_decoder_with};
+use porism_models::cpu::CpuExecutor;
+use porism_models::{Decoder, ModelSource, Stack, load_decoder_with};
 use porism_text::Tokenizer;
 
 use crate::commands::words::{PreTokenizer, RopeArgs};
@@ -18,6 +21,8 @@ use crate::progress::Bar;
 pub struct Context {
     pub cache: CacheDir,
     pub network: Network,
+    /// Whether to say how the work is done.
+    pub verbose: bool,
 }
 
 /// A model that is ready to run.
@@ -35,7 +40,7 @@ pub struct Wishes<'a> {
 }
 
 impl Context {
-    pub fn from_environment() -> Result<Context> {
+    pub fn from_environment(verbose: bool) -> Result<Context> {
         let cache = CacheDir::resolve(var_os("PORISM_HOME"), var_os("XDG_CACHE_HOME"), var_os("HOME"))?;
         let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let defaults = Network::default();
@@ -46,7 +51,7 @@ impl Context {
             proxy: Proxy::try_from_env(),
             ..defaults
         };
-        Ok(Context { cache, network })
+        Ok(Context { cache, network, verbose })
     }
 
     /// The path of a model: a path, a name of the catalogue or a hub id; `None` means the default model.
@@ -59,6 +64,20 @@ impl Context {
                 say(&format!("fetching {plan}"));
                 Ok(porism_hub::pull(&plan, &self.network, &mut Bar::new())?)
             }
+        }
+    }
+
+    /// With --verbose: says how a model will be run.
+    pub fn tell(&self, stack: &Stack, steps: &CpuExecutor) {
+        if !self.verbose {
+            return;
+        }
+        let (threads, isa, activations) = (steps.pool().threads(), steps.isa().name(), steps.activations().name());
+        let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+        say(&format!("verbose: {threads}, instructions {isa}, activations {activations}"));
+        let dims: BTreeSet<usize> = stack.blocks.iter().map(|block| block.attention.spec.head_dim).collect();
+        for dim in dims {
+            say(&format!("verbose: attention with heads of {dim} features: {}", paged::path(dim)));
         }
     }
 

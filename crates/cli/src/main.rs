@@ -33,6 +33,9 @@ use context::{Context, Usage, say};
 A model is named by -m/--model everywhere: a path, a name of `porism models`, or a hub id
 (owner/repo[:quant|/file]). Without it the default model is used.")]
 struct Cli {
+    /// Say on stderr how the work is done: threads, instructions, the way attention takes
+    #[arg(short, long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,7 +57,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = Context::from_environment().and_then(|context| match cli.command {
+    let done = Context::from_environment(cli.verbose).and_then(|context| match cli.command {
         Command::Run(args) => run::run(*args, &context),
         Command::Embed(args) => embed::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),

@@ -169,6 +169,13 @@ fn the_table() {
             &["--threads", "1 to 1024"],
         ),
     ]);
+    // Heads of 8 features, which attention has no fast path for.
+    table.push(row(
+        "heads that are widened and padded",
+        &["run", "-v", "-m", &good, "--raw", "hi", "--max-tokens", "3"],
+        0,
+        &["heads of 8 features", "values widened and padded", "instructions"],
+    ));
     // Too many threads are no mistake, but worth a word.
     let (crowd, cores) = (porism_kernels::pool::usable_cores() + 13, porism_kernels::pool::usable_cores());
     let (crowd, note) = (crowd.to_string(), format!("{crowd} threads on {cores} usable cores"));

@@ -106,6 +106,7 @@ pub fn run(args: EmbedArgs, context: &Context) -> Result<()> {
     }
     let (pool, isa) = threads(args.threads);
     let steps = CpuExecutor::new(pool, isa, Activations::from(args.activations));
+    context.tell(&encoder.stack, &steps);
     let mut embedder = Embedder::new(&encoder, &tokenizer, steps);
     let whole: Vec<String> = texts.iter().map(|text| format!("{}{text}", args.prefix)).collect();
     let mut bar = Bar::items();

@@ -113,7 +113,11 @@ pub fn run(args: &LongContextArgs, context: &Context) -> Result<()> {
         for &length in &args.lengths {
             let options = LoadOptions { context: Some(length), rope: Some(scaling.clone()) };
             let decoder = load_decoder_with(&source, &options)?;
-            let mut scorer = DecoderScorer::new(&decoder, CpuExecutor::new(pool.clone(), isa, activations), kv);
+            let steps = CpuExecutor::new(pool.clone(), isa, activations);
+            if rows.is_empty() {
+                context.tell(&decoder.stack, &steps);
+            }
+            let mut scorer = DecoderScorer::new(&decoder, steps, kv);
             let started = Instant::now();
             let (all, tail) = score_length(&mut scorer, &text, length).with_context(|| file.to_string())?;
             let row = LengthRow {

@@ -127,7 +127,9 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     let activations = Activations::from(args.activations);
     let kv = kv_type(args.kv_type, activations);
     let (pool, isa) = threads(args.threads);
-    let mut scorer = DecoderScorer::new(&loaded.decoder, CpuExecutor::new(pool, isa, activations), kv);
+    let steps = CpuExecutor::new(pool, isa, activations);
+    context.tell(&loaded.decoder.stack, &steps);
+    let mut scorer = DecoderScorer::new(&loaded.decoder, steps, kv);
 
     let mut bar = Bar::items();
     let mut begun = false;

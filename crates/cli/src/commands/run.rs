@@ -148,6 +148,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {holds} goes beyond"));
     }
     let steps = CpuExecutor::new(pool, isa, activations);
+    context.tell(&loaded.decoder.stack, &steps);
     let kv = kv_type(args.kv_type, activations);
     let mut session = Session::new(&loaded.decoder, &loaded.tokenizer, steps, kv, holds);
     let load_seconds = started.elapsed().as_secs_f64();
