@@ -59,12 +59,7 @@ impl Amount {
         self.both(other, exact, f64::powf)
     }
 
-    fn both(
-        self,
-        other: Amount,
-        exact: impl Fn(i128, i128) -> Option<i128>,
-        near: impl Fn(f64, f64) -> f64,
-    ) -> Amount {
+    fn both(self, other: Amount, exact: impl Fn(i128, i128) -> Option<i128>, near: impl Fn(f64, f64) -> f64) -> Amount {
         match (self, other) {
             (Amount::Whole(a), Amount::Whole(b)) => {
                 exact(a, b).map_or_else(|| Amount::Real(near(a as f64, b as f64)), Amount::Whole)

@@ -136,6 +136,8 @@ pub struct Given {
     pub what: String,
     /// How much.
     pub value: Amount,
+    /// In which unit.
+    pub unit: Unit,
 }
 
 /// The answer to one question.
@@ -159,7 +161,12 @@ impl Answer {
 
     /// Says what a letter stands for.
     pub fn give(&mut self, symbol: &str, what: impl Into<String>, value: impl Into<Amount>) {
-        self.given.push(Given { symbol: symbol.into(), what: what.into(), value: value.into() });
+        self.give_in(symbol, what, value, Unit::Count(""));
+    }
+
+    /// The same in a unit.
+    pub fn give_in(&mut self, symbol: &str, what: impl Into<String>, value: impl Into<Amount>, unit: Unit) {
+        self.given.push(Given { symbol: symbol.into(), what: what.into(), value: value.into(), unit });
     }
 
     /// Begins a part.

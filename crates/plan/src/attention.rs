@@ -159,8 +159,12 @@ pub fn answer(attention: &Attention) -> Result<Answer> {
 }
 
 fn notes(a: &Attention, answer: &mut Answer) {
+    answer.note(format!(
+        "a tile is {TILE_ROWS} rows by a page of {PAGE} entries, as this program has it; the cache has whole pages"
+    ));
     answer.note("tiles change the memory, not the operations: these stay 4 n^2 k a head");
     if a.window.is_some() {
+        answer.note("a layer with a window keeps W rows and 320 more: some slack, and those of one pass");
         answer.note("W / n sets the window against all n^2 pairs; a causal model sees about half of these");
         if a.windowed_layers < a.layers {
             answer.note("the receptive field counts the layers with a window; the others see everything at once");

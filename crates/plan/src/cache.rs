@@ -142,7 +142,7 @@ impl CacheShape {
                 &self.symbols(tokens),
                 Unit::Bytes,
             )?;
-            let what = format!("{name}, at {tokens} tokens");
+            let what = format!("{name}, at {} tokens", crate::units::grouped(tokens.into()));
             self.line(part, &format!("cache_{name}"), &what, kind, tokens)?;
         }
         Ok(())

@@ -230,7 +230,8 @@ impl Dimensions {
 
 /// The divisors of a number of heads, for messages.
 fn divisors(heads: u64) -> String {
-    let all: Vec<String> = (1..=heads.min(1 << 16)).filter(|n| heads.is_multiple_of(*n)).map(|n| n.to_string()).collect();
+    let all: Vec<String> =
+        (1..=heads.min(1 << 16)).filter(|n| heads.is_multiple_of(*n)).map(|n| n.to_string()).collect();
     all.join(", ")
 }
 

@@ -70,11 +70,7 @@ pub fn compute(formula: &str, symbols: &Symbols) -> Result<Computed> {
         Token::Name(name) => symbols.get(name).map_or_else(|| name.clone(), number),
         other => other.text(),
     };
-    Ok(Computed {
-        formula: tokens.iter().map(named).collect(),
-        numbers: tokens.iter().map(put_in).collect(),
-        value,
-    })
+    Ok(Computed { formula: tokens.iter().map(named).collect(), numbers: tokens.iter().map(put_in).collect(), value })
 }
 
 fn number(value: Amount) -> String {

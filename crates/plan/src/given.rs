@@ -110,9 +110,10 @@ impl GivenDimensions {
         d.tied |= self.tied;
         if self.experts.is_some() || self.experts_used.is_some() || d.experts.is_some() {
             let known = d.experts;
-            let count = self.experts.or(known.map(|e| e.count)).ok_or_else(|| {
-                Error::Dimensions("experts a token need a number of experts: give that too".into())
-            })?;
+            let count = self
+                .experts
+                .or(known.map(|e| e.count))
+                .ok_or_else(|| Error::Dimensions("experts a token need a number of experts: give that too".into()))?;
             d.experts = Some(Experts {
                 count,
                 used: self.experts_used.or(known.map(|e| e.used)).unwrap_or(2),

@@ -8,6 +8,11 @@ const PARAMETERS: Unit = Unit::Count("");
 /// A part of a model: its key, its name and its formula.
 type Term = (&'static str, &'static str, String);
 
+/// The letter of the layers with experts: all have them, or some.
+fn expert_layers(d: &Dimensions) -> &'static str {
+    if d.plain_layers() > 0 { "M" } else { "L" }
+}
+
 /// The parts of a model with their formulas.
 fn terms(d: &Dimensions) -> Vec<Term> {
     let mut terms: Vec<Term> = Vec::new();
@@ -23,7 +28,7 @@ fn terms(d: &Dimensions) -> Vec<Term> {
     match (d.experts, d.plain_layers()) {
         (None, _) => term("feed_forward", "feed-forward", format!("L * {n} * d * f")),
         (Some(e), plain) => {
-            let layers = if plain > 0 { "M" } else { "L" };
+            let layers = expert_layers(d);
             if plain > 0 {
                 term("feed_forward", "feed-forward", format!("(L - M) * {n} * d * f"));
             }
@@ -121,7 +126,7 @@ pub fn answer(d: &Dimensions, held: &[Held]) -> Result<Answer> {
         of_experts(d, sum, answer.part("a token uses"))?;
     }
     if !held.is_empty() {
-        in_the_file(held, answer.part("in the file"))?;
+        in_the_file(held, answer.part("in the file, bits of a weight"))?;
         let there: u64 = held.iter().map(|h| h.parameters).sum();
         if Amount::from(there) != sum {
             answer.note(difference(d, sum, there));
@@ -153,8 +158,11 @@ fn estimate(d: &Dimensions, sum: Amount, part: &mut Part) -> Result<()> {
             more("more_feed_forward", what, &format!("L * ({projections} * d * f - 8 * d^2)"), part)?;
         }
         Some(_) => {
-            let plain = format!("(L - M) * {projections} * d * f");
-            let formula = format!("{plain} + M * E * {projections} * d * e - L * 8 * d^2");
+            let plain = match d.plain_layers() {
+                0 => String::new(),
+                _ => format!("(L - M) * {projections} * d * f + "),
+            };
+            let formula = format!("{plain}{} * E * {projections} * d * e - L * 8 * d^2", expert_layers(d));
             more("more_feed_forward", "experts, not 8 d^2", &formula, part)?;
         }
     }
@@ -172,7 +180,7 @@ fn estimate(d: &Dimensions, sum: Amount, part: &mut Part) -> Result<()> {
 fn of_experts(d: &Dimensions, sum: Amount, part: &mut Part) -> Result<()> {
     let symbols = d.symbols().with("N", sum).with("A", active(d)?);
     let n = d.ffn_projections();
-    part.line("active_experts", "experts", &format!("M * top * {n} * d * e"), &symbols, PARAMETERS)?;
+    part.line("active_experts", "experts", &format!("{} * top * {n} * d * e", expert_layers(d)), &symbols, PARAMETERS)?;
     part.line("active_expert_share", "of the expert parameters", "top / E", &symbols, Unit::Percent)?;
     part.known("active", "all that works on it (A)", active(d)?, PARAMETERS);
     part.line("active_share", "of all parameters", "A / N", &symbols, Unit::Percent)?;
@@ -180,17 +188,18 @@ fn of_experts(d: &Dimensions, sum: Amount, part: &mut Part) -> Result<()> {
 }
 
 fn in_the_file(held: &[Held], part: &mut Part) -> Result<()> {
-    let bits = |key: &str, what: &str, parameters: u64, bytes: u64, part: &mut Part| -> Result<()> {
-        part.known(key, what, parameters, PARAMETERS);
+    let bits = |key: &str, what: &str, parameters: u64, bytes: u64, part: &mut Part| {
         let symbols = Symbols::new().with("bytes", bytes).with("N", parameters);
-        part.line(&format!("{key}_bits"), "  bits each", "8 * bytes / N", &symbols, Unit::Number(""))?;
-        Ok(())
+        part.line(key, what, "8 * bytes / N", &symbols, Unit::Number("bits"))
     };
     for h in held {
         bits(&format!("file_{}", h.name.replace([' ', '-'], "_")), &h.name, h.parameters, h.bytes, part)?;
     }
     let (parameters, bytes) = held.iter().fold((0, 0), |(p, b), h| (p + h.parameters, b + h.bytes));
-    bits("file_total", "all", parameters, bytes, part)
+    bits("file_bits", "all", parameters, bytes, part)?;
+    part.known("file_total", "parameters", parameters, PARAMETERS);
+    part.known("file_bytes", "bytes of weights", bytes, Unit::Bytes);
+    Ok(())
 }
 
 fn difference(d: &Dimensions, sum: Amount, there: u64) -> String {

@@ -63,8 +63,10 @@ impl Format {
             "bfloat16" => "bf16",
             other => other,
         };
-        let found: Vec<Format> =
-            FORMATS.into_iter().filter(|f| f.name() == wanted || (wanted == "fp8" && f.name().starts_with("fp8"))).collect();
+        let found: Vec<Format> = FORMATS
+            .into_iter()
+            .filter(|f| f.name() == wanted || (wanted == "fp8" && f.name().starts_with("fp8")))
+            .collect();
         if found.is_empty() {
             let known: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
             return Err(Error::Range(format!("there is no format `{name}`; there are {}", known.join(", "))));
@@ -193,9 +195,9 @@ pub fn answer(formats: &[Format], numbers: &[f64]) -> Result<Answer> {
                 part.line(&key, name, formula, &symbols(format), Unit::Number(""))?;
             }
             Integer { .. } => {
-                part.line(&key, name, "2^(b - 1) - 1", &symbols(format), Unit::Number("scales"))?;
+                part.line(&key, name, "2^(b - 1) - 1", &symbols(format), Unit::Number("x scale"))?;
             }
-            NormalFloat => part.known(&key, name, 1u64, Unit::Number("scales")),
+            NormalFloat => part.known(&key, name, 1u64, Unit::Number("x scale")),
         }
     }
     let part = answer.part("smallest above zero");
@@ -209,8 +211,8 @@ pub fn answer(formats: &[Format], numbers: &[f64]) -> Result<Answer> {
                 let key = format!("{}_subnormal", format.name());
                 part.line(&key, "  subnormal", below, &symbols(format), Unit::Number(""))?;
             }
-            Integer { .. } => part.known(&key, name, 1u64, Unit::Number("scales")),
-            NormalFloat => part.known(&key, name, levels()[8], Unit::Number("scales")),
+            Integer { .. } => part.known(&key, name, 1u64, Unit::Number("x scale")),
+            NormalFloat => part.known(&key, name, levels()[8], Unit::Number("x scale")),
         }
     }
     let part = answer.part("resolution: the step behind 1, or behind the largest number as 1");
@@ -236,7 +238,9 @@ pub fn answer(formats: &[Format], numbers: &[f64]) -> Result<Answer> {
             let (name, rounded) = (format.name(), format.round(x, largest));
             let key = format!("{name}_of_{x}");
             match rounded.is_finite() {
-                true if rounded == 0.0 && x != 0.0 => part.known(&key, format!("{name}: lost, 0"), 0u64, Unit::Number("")),
+                true if rounded == 0.0 && x != 0.0 => {
+                    part.known(&key, format!("{name}: lost, 0"), 0u64, Unit::Number(""))
+                }
                 true => {
                     part.known(&key, name, rounded, Unit::Number(""));
                     if x != 0.0 {
@@ -271,7 +275,9 @@ fn notes(formats: &[Format], answer: &mut Answer) {
         answer.note("e4m3 has no infinity: its largest exponent stands for numbers too, up to 448");
     }
     if has("int8") || has("int4") || has("nf4") {
-        answer.note("integers and nf4 have a scale for each block: the largest number of a block is exact, small ones suffer");
+        answer.note(
+            "integers and nf4 have a scale for each block: the largest number of a block is exact, small ones suffer",
+        );
     }
 }
 
@@ -309,7 +315,8 @@ mod tests {
     fn rounding_is_that_of_the_hardware() {
         let bf16 = Format::named("bf16").expect("a format")[0];
         let fp32 = Format::named("fp32").expect("a format")[0];
-        for x in [1.0, -2.5, 0.1, 65_504.0, 65_519.9, 65_520.0, 7e4, 1e-5, 6e-8, 2e-8, 3e-8, 1.0009765, 3.3e38, 3.5e38] {
+        for x in [1.0, -2.5, 0.1, 65_504.0, 65_519.9, 65_520.0, 7e4, 1e-5, 6e-8, 2e-8, 3e-8, 1.0009765, 3.3e38, 3.5e38]
+        {
             let half = half_of(x);
             let fp16 = Format::named("fp16").expect("a format")[0].round(x, 1.0);
             assert!(fp16 == half, "{x}: {fp16} where {half} is right");

@@ -37,7 +37,9 @@ enum Kind {
     Gpt2,
 }
 
-use Kind::{Gemma2, Gemma3, Gpt2, Llama, LlamaTied, Mistral, Mixtral, Olmoe, Qwen2, Qwen2Tied, Qwen3, Qwen3Moe, Qwen3Tied};
+use Kind::{
+    Gemma2, Gemma3, Gpt2, Llama, LlamaTied, Mistral, Mixtral, Olmoe, Qwen2, Qwen2Tied, Qwen3, Qwen3Moe, Qwen3Tied,
+};
 
 const PRESETS: [Row; 39] = [
     ("llama-7b", [32, 4096, 32, 32, 128, 11_008, 32_000, 2048], Llama),

@@ -45,8 +45,8 @@ pub fn answer(d: &Dimensions, serving: &Serving) -> Result<Answer> {
     answer.give("n", "tokens in the cache", serving.tokens);
     answer.give("p", "prompt tokens", serving.prompt);
     answer.give("b", "sequences at a time", serving.batch);
-    answer.give("R", "bytes read a second", bandwidth);
-    answer.give("F", "operations a second", flops);
+    answer.give_in("R", "reading", bandwidth, Unit::BytesPerSecond);
+    answer.give_in("F", "computing, a second", flops, Unit::Flop);
 
     let seen = attended(d, serving.tokens)?;
     let kv = CacheShape::of(d).bytes(serving.kv, serving.tokens)?;
@@ -69,7 +69,13 @@ pub fn answer(d: &Dimensions, serving: &Serving) -> Result<Answer> {
     part.known("cache", format!("cache of a sequence, {}", serving.kv.name()), kv, Unit::Bytes);
     part.line("bytes", "bytes read", "weights + b * cache", &symbols, Unit::Bytes)?;
     part.line("flops", "operations", "b * (2 * T + 4 * h * k * seen)", &symbols, Unit::Flop)?;
-    part.line("intensity", "operations a byte", "b * (2 * T + 4 * h * k * seen) / (weights + b * cache)", &symbols, Unit::Number(""))?;
+    part.line(
+        "intensity",
+        "operations a byte",
+        "b * (2 * T + 4 * h * k * seen) / (weights + b * cache)",
+        &symbols,
+        Unit::Number(""),
+    )?;
     part.line("machine_intensity", "the machine's", "F / R", &symbols, Unit::Number(""))?;
 
     let part = answer.part("memory");
@@ -102,7 +108,8 @@ pub fn answer(d: &Dimensions, serving: &Serving) -> Result<Answer> {
     let part = answer.part("prompt, at least");
     let work = "p * 2 * T + 4 * h * k * half";
     part.line("prompt_flops", "operations", work, &symbols, Unit::Flop)?;
-    let seconds = part.line("prompt_seconds", "first token after", &format!("({work}) / F"), &symbols, Unit::Seconds)?;
+    let seconds =
+        part.line("prompt_seconds", "first token after", &format!("({work}) / F"), &symbols, Unit::Seconds)?;
     let reading = symbols.clone().with("t", seconds);
     part.line("prompt_rate", "tokens a second", "p / t", &reading, Unit::Number("tokens/s"))?;
     answer.note("bounds, not forecasts: measured speeds come to a part of them (`porism bench` says which)");
@@ -145,9 +152,16 @@ mod tests {
     use crate::presets;
 
     fn serving(tokens: u64, batch: u64) -> Serving {
-        let machine =
-            Machine { bandwidth: Some(40_000_000_000), flops: Some(300_000_000_000), ram: None, threads: 2 };
-        Serving { weight_bytes: 3_700_000_000, held_bytes: 3_800_000_000, tokens, prompt: 512, batch, kv: KvType::F16, machine }
+        let machine = Machine { bandwidth: Some(40_000_000_000), flops: Some(300_000_000_000), ram: None, threads: 2 };
+        Serving {
+            weight_bytes: 3_700_000_000,
+            held_bytes: 3_800_000_000,
+            tokens,
+            prompt: 512,
+            batch,
+            kv: KvType::F16,
+            machine,
+        }
     }
 
     #[test]

@@ -55,7 +55,13 @@ pub fn answer(s: &Speculation) -> Result<Answer> {
     let best = (1..=LONGEST).max_by(|&a, &b| at(a).total_cmp(&at(b))).unwrap_or(1);
     let part = answer.part("the best length of a draft");
     part.known("best_drafted", "tokens drafted", best, Unit::Count("tokens"));
-    part.line("best_speedup", "speed, of decoding without", &speedup, &symbols.clone().with("y", best), Unit::Number("x"))?;
+    part.line(
+        "best_speedup",
+        "speed, of decoding without",
+        &speedup,
+        &symbols.clone().with("y", best),
+        Unit::Number("x"),
+    )?;
     // Where one token drafted is worth its cost: 1 + a > c + q.
     part.line("least_acceptance", "acceptance that pays, y = 1", "c + q - 1", &symbols, Unit::Number(""))?;
 
@@ -67,7 +73,9 @@ pub fn answer(s: &Speculation) -> Result<Answer> {
     }
     answer.note("tokens with p_target >= p_draft are always accepted, others with probability p_target / p_draft");
     if s.check == 1.0 {
-        answer.note("a pass over several tokens is taken to cost as much as over one, as where reading weights is the bound");
+        answer.note(
+            "a pass over several tokens is taken to cost as much as over one, as where reading weights is the bound",
+        );
     }
     Ok(answer)
 }

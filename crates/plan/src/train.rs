@@ -75,7 +75,7 @@ pub fn answer(model: Option<&Dimensions>, training: &Training) -> Result<Answer>
     part.line("flops", "in all", &cost, &symbols, Unit::Flop)?;
     if let Some(flops) = training.flops {
         symbols.set("F", flops);
-        answer.give("F", "operations a second of a device", flops);
+        answer.give_in("F", "a second and device", flops, Unit::Flop);
         answer.give("G", "devices", training.devices);
         answer.give("u", "share of them that is used", training.utilization);
         let part = answer.part("time");

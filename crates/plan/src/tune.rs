@@ -171,7 +171,10 @@ pub fn answer(d: &Dimensions, tuning: &Tuning) -> Result<Answer> {
     if tuning.targets == Targets::ATTENTION {
         answer.note("the adapter is on q, k, v and o; --targets all adds the feed-forward network");
     }
-    answer.note(format!("p = {}, m = {}; frozen weights need no gradient: 4 T, not 6 T", tuning.prefix, tuning.bottleneck));
+    answer.note(format!(
+        "p = {}, m = {}; frozen weights need no gradient: 4 T, not 6 T",
+        tuning.prefix, tuning.bottleneck
+    ));
     Ok(answer)
 }
 
@@ -199,6 +202,9 @@ mod tests {
         assert!(count("q", 0).is_err() && count("q", 4097).is_err());
         // Shared key heads have smaller adapters.
         let mistral = presets::find("mistral-7b").expect("a preset");
-        assert_eq!(adapter_parameters(&mistral, Targets::named("q,v").expect("targets"), 8), Ok(Amount::Whole(3_407_872)));
+        assert_eq!(
+            adapter_parameters(&mistral, Targets::named("q,v").expect("targets"), 8),
+            Ok(Amount::Whole(3_407_872))
+        );
     }
 }

@@ -40,7 +40,7 @@ fn solution_iii_i() {
     printed(value(&answer, "window_share"), "12.5", 1.0);
     // (c) tiles leave the operations as they are.
     assert!(value(&answer, "tile_share") < 1.0);
-    assert_eq!(answer.notes[0], "tiles change the memory, not the operations: these stay 4 n^2 k a head");
+    assert!(answer.notes.iter().any(|n| n == "tiles change the memory, not the operations: these stay 4 n^2 k a head"));
 }
 
 /// Part III, "The Quadratic Bottleneck": 128K tokens are 128,000 there.
@@ -105,7 +105,9 @@ fn solution_iii_iv_b() {
     assert_eq!(answer.find("steps").map(|l| l.unit.show(l.value)), Some("500,000 steps".into()));
     // "20-30 days on a 1024-GPU cluster": by 6 N D it takes 7 days on A100s that are used to 40 %; the book's days
     // are those of 10 to 13 %.
-    let days = |utilization| value(&train(None, &Training { utilization, ..training("2T", "4M") }).expect("an answer"), "seconds") / 86_400.0;
+    let days = |utilization| {
+        value(&train(None, &Training { utilization, ..training("2T", "4M") }).expect("an answer"), "seconds") / 86_400.0
+    };
     printed(days(0.4), "7", 1.0);
     assert!(days(0.10) < 30.0 && days(0.14) > 20.0);
 }
@@ -146,7 +148,8 @@ fn the_table_of_memory() {
         ("2bit_ideal", 2, "1.75", "17.5"),
     ];
     let (small, large) = (parse_count("7B").expect("a count"), parse_count("70B").expect("a count"));
-    let (small, large) = (of_parameters(small, None).expect("an answer"), of_parameters(large, None).expect("an answer"));
+    let (small, large) =
+        (of_parameters(small, None).expect("an answer"), of_parameters(large, None).expect("an answer"));
     for ((key, bits, of_7b, of_70b), (_, known, known_bits)) in printed_table.into_iter().zip(ideal()) {
         assert_eq!((key, bits), (known, known_bits));
         printed(value(&small, key), of_7b, 1e9);
@@ -177,14 +180,15 @@ fn the_savings_of_lora() {
     let answer = tune(&llama, &tuning).expect("an answer");
     printed(value(&answer, "matrix"), "16.8", 1e6);
     printed(value(&answer, "matrix_lora"), "131", 1e3);
-    printed(value(&answer, "matrix_lora") / 2.0, "66", 1e3); // the book cuts 65,536 to 65K
+    // "65K" each: 65,536, cut off.
+    assert_eq!(value(&answer, "matrix_lora") / 2.0, 65_536.0);
     printed(value(&answer, "matrix_share"), "0.78", 1.0);
     printed(value(&answer, "lora"), "16.8", 1e6);
     printed(value(&answer, "lora_share"), "0.24", 1.0);
     // "Other PEFT methods": LoRA 0.1 to 1 %, prefixes below 0.1 %, adapters 1 to 5 %, soft prompts about 0.001 %.
     assert!((0.1..1.0).contains(&value(&answer, "lora_share")));
     assert!(value(&answer, "prefix_share") < 0.1);
-    let wider = tune(&llama, &Tuning { bottleneck: 128, ..tuning }).expect("an answer");
+    let wider = tune(&llama, &Tuning { bottleneck: 256, ..tuning }).expect("an answer");
     assert!((1.0..5.0).contains(&value(&wider, "bottleneck_share")));
     printed(value(&answer, "prompt_share"), "0.001", 1.0);
     // Of the model as it is, 6.74 B, the adapter is 0.25 %.

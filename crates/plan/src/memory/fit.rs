@@ -3,7 +3,7 @@
 use porism_kernels::attention::paged::PAGE;
 
 use super::run::run;
-use super::{Question, Training, weight_types};
+use super::{Question, Training, WeightType, weight_types};
 use crate::{Part, Result, Unit};
 
 /// The lines about what fits.
@@ -17,7 +17,7 @@ pub(super) fn lines(
     let fits = |bytes: f64| bytes <= ram as f64;
     // The most exact weights with which a run fits, whatever the file has.
     let mut best = None;
-    for weights in weight_types() {
+    for weights in weight_types().into_iter().filter(|w| matches!(w, WeightType::Block(_))) {
         let with = Question { file: None, weights, ..question.clone() };
         let peak = run(&with, parameters)?;
         if fits(peak.total.real()) {

@@ -43,15 +43,11 @@ pub fn of_parameters(parameters: u64, ram: Option<u64>) -> Result<Answer> {
     let mut answer = Answer::new("weights");
     answer.give("N", "parameters", parameters);
     if let Some(ram) = ram {
-        answer.given.push(given_ram(ram));
+        answer.give_in("R", "memory", ram, Unit::Bytes);
     }
     weights::lines(parameters, ram, &mut answer)?;
     answer.note("the cache and activations come on top: give the dimensions or a model to have them counted");
     Ok(answer)
-}
-
-fn given_ram(ram: u64) -> crate::Given {
-    crate::Given { symbol: "R".into(), what: "bytes of memory".into(), value: ram.into() }
 }
 
 /// The answer of `plan memory`.
@@ -70,7 +66,7 @@ pub fn answer(question: &Question<'_>) -> Result<Answer> {
     answer.give("n", "tokens in the cache", question.tokens);
     let ram = question.machine.ram;
     if let Some(ram) = ram {
-        answer.given.push(given_ram(ram));
+        answer.give_in("R", "memory", ram, Unit::Bytes);
     }
     weights::lines(parameters, ram, &mut answer)?;
 
@@ -103,7 +99,7 @@ fn notes(question: &Question<'_>, answer: &mut Answer) {
     );
     answer.note(
         "training: f32 weights, gradients and two moments of AdamW, 16 bytes for each parameter that learns; \
-         the book's 28 GB for 7 B are the f32 weights alone",
+         the book's 28 GB for 7 B are the f32 weights alone, its 6 GB for LoRA take a base in 4 bits",
     );
     let head_dim = question.model.head_dim;
     if !question.kv.fits(head_dim) {

@@ -116,10 +116,10 @@ pub(super) fn lines(question: &Question<'_>, parameters: u64, part: &mut Part) -
     };
     add(weights);
     if table > 0 {
-        // How many of its windows n tokens touch, of which n^0.9 are different (Heaps 1978).
+        // How many of its windows n tokens touch, of which about n^0.85 are different (Heaps 1978).
         let windows = table.div_ceil(FAULT_AROUND);
         let symbols = Symbols::new().with("n", question.tokens).with("w", windows).with("around", FAULT_AROUND);
-        let formula = "around * w * (1 - (1 - 1 / w)^(n^0.9))";
+        let formula = "around * w * (1 - (1 - 1 / w)^(n^0.85))";
         add(part.line("run_table", "rows of the table looked up", formula, &symbols, Unit::Bytes)?);
     }
     let fixed = weights.add(Amount::from(PROGRAM));
@@ -162,7 +162,8 @@ pub(super) fn lines(question: &Question<'_>, parameters: u64, part: &mut Part) -
     // Logits in two digits, their sum, the session's copy, and the candidates of the draw.
     running = running.add(part.line("run_logits", "logits and candidates", "24 * V", &symbols, Unit::Bytes)?);
 
-    let building = crate::formula::compute(building, &Symbols::new().with("tokens", vocab.tokens).with("merges", vocab.merges))?;
+    let building =
+        crate::formula::compute(building, &Symbols::new().with("tokens", vocab.tokens).with("merges", vocab.merges))?;
     let more = building.value.real() - running.real();
     if more > 0.0 {
         part.known("run_building", "building the tokenizer", Amount::from(more.round()), Unit::Bytes);
