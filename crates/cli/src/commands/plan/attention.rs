@@ -18,8 +18,6 @@ use crate::context::{Context, usage};
   porism plan attention --image 224 --patch 16 --head-dim 64 --heads 12 --layers 12
   porism plan attention model.gguf --json")]
 pub(super) struct AttentionArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// Tokens; k is 1024 [default: the model's context]
     #[arg(long, value_name = "N", value_parser = length)]
     seq: Option<u64>,
@@ -32,6 +30,9 @@ pub(super) struct AttentionArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 pub(super) fn answer(args: &AttentionArgs, context: &Context) -> Result<Answer> {

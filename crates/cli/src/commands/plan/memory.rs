@@ -25,8 +25,6 @@ use crate::context::Context;
   porism plan memory --parameters 7B               the weights alone, at each precision
   porism plan memory mistral-7b --batch 2k --rank 64 --json")]
 pub(super) struct MemoryArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// A number of parameters instead of a model
     #[arg(long, value_name = "N", value_parser = count, conflicts_with = "model")]
     parameters: Option<u64>,
@@ -54,6 +52,9 @@ pub(super) struct MemoryArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 /// The plan's word for a cache's type.

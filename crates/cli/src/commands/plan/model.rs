@@ -21,11 +21,12 @@ use crate::context::Context;
       {title, given: [{symbol, what, value}], parts: [{title, lines: [{key, what, formula, numbers,
        value, unit, fits}]}], notes}; fits is there where a memory was given")]
 pub(super) struct ModelArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 pub(super) fn answer(args: &ModelArgs, context: &Context) -> Result<Answer> {

@@ -24,8 +24,6 @@ use crate::context::{Context, say};
   porism plan serve llama-7b --weights q8_0 --bandwidth 40GB/s --flops 300G
   porism plan serve llama-70b --weights f16 --bandwidth 2TB/s --flops 312T --ram 80GB --json")]
 pub(super) struct ServeArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// Tokens in the cache of each sequence; k is 1024
     #[arg(long, value_name = "N", value_parser = length)]
     context: Option<u64>,
@@ -53,6 +51,9 @@ pub(super) struct ServeArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 pub(super) fn answer(args: &ServeArgs, context: &Context) -> Result<Answer> {
@@ -77,17 +78,14 @@ pub(super) fn answer(args: &ServeArgs, context: &Context) -> Result<Answer> {
         flops: args.flops,
         threads: pool::usable_cores() as u64,
     };
-    if machine.bandwidth.is_none() || machine.flops.is_none() {
-        match recall(&context.cache) {
-            Some(kept) => {
-                let operations = if rounded { kept.limits.int8_gops } else { kept.limits.f32_gflops };
-                machine.bandwidth = machine.bandwidth.or(Some((kept.limits.read_gb_per_second * 1e9) as u64));
-                machine.flops = machine.flops.or(Some((operations * 1e9) as u64));
-                let kind = if rounded { "int8" } else { "f32" };
-                say(&format!("the machine as measured: {}, {} threads, {kind}", kept.isa, kept.threads));
-            }
-            None => super::unmeasured(),
-        }
+    let asks = machine.bandwidth.is_none() || machine.flops.is_none();
+    // Where nothing was measured, the answer says what to do.
+    if let Some(kept) = recall(&context.cache).filter(|_| asks) {
+        let operations = if rounded { kept.limits.int8_gops } else { kept.limits.f32_gflops };
+        machine.bandwidth = machine.bandwidth.or(Some((kept.limits.read_gb_per_second * 1e9) as u64));
+        machine.flops = machine.flops.or(Some((operations * 1e9) as u64));
+        let kind = if rounded { "int8" } else { "f32" };
+        say(&format!("the machine as measured: {}, {} threads, {kind}", kept.isa, kept.threads));
     }
     let serving = Serving {
         weight_bytes: read,

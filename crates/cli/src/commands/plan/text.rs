@@ -12,7 +12,7 @@ pub(super) fn of(answer: &Answer) -> String {
     let mut out = format!("{}\n", shown(&answer.title, 300));
     let given: Vec<String> =
         answer.given.iter().map(|g| format!("{} = {} {}", g.symbol, g.unit.show(g.value), g.what)).collect();
-    wrapped(&given, ", ", &mut out);
+    wrapped(&given, ", ", WIDTH, &mut out);
     for part in &answer.parts {
         lines_of(part, &mut out);
     }
@@ -22,18 +22,18 @@ pub(super) fn of(answer: &Answer) -> String {
     for note in &answer.notes {
         let words: Vec<String> = note.split(' ').map(str::to_string).collect();
         let mut text = String::new();
-        wrapped(&words, " ", &mut text);
+        wrapped(&words, " ", WIDTH, &mut text);
         out.push_str(&format!("note:{}", &text[1..].replacen("\n", "\n    ", text.lines().count() - 1)));
     }
     out
 }
 
-/// Items in lines that begin with two spaces.
-fn wrapped(items: &[String], between: &str, out: &mut String) {
+/// Items in lines of at most `width` columns that begin with two spaces.
+fn wrapped(items: &[String], between: &str, width: usize, out: &mut String) {
     let mut line = String::new();
     for (i, item) in items.iter().enumerate() {
         let more = if line.is_empty() { 0 } else { between.len() };
-        if !line.is_empty() && 2 + line.chars().count() + more + item.chars().count() > WIDTH {
+        if !line.is_empty() && 2 + line.chars().count() + more + item.chars().count() > width {
             out.push_str(&format!("  {}\n", line.trim_end()));
             line.clear();
         }
@@ -88,7 +88,7 @@ fn formula_of(line: &Line, between: &str) -> String {
 pub(super) fn presets_help(examples: &str) -> String {
     let mut out = format!("{examples}\n\nPresets:\n");
     let names: Vec<String> = presets::names().map(str::to_string).collect();
-    wrapped(&names, " ", &mut out);
+    wrapped(&names, " ", 80, &mut out);
     out.trim_end().to_string()
 }
 

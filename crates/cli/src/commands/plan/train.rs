@@ -17,8 +17,6 @@ use crate::context::Context;
   porism plan train --parameters 7B                20 tokens a parameter
   porism plan train smollm2-135m --flops 100G --json")]
 pub(super) struct TrainArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// A number of parameters instead of a model
     #[arg(long, value_name = "N", value_parser = count, conflicts_with = "model")]
     parameters: Option<u64>,
@@ -40,6 +38,9 @@ pub(super) struct TrainArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 pub(super) fn answer(args: &TrainArgs, context: &Context) -> Result<Answer> {

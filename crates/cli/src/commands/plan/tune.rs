@@ -18,8 +18,6 @@ use crate::context::Context;
   porism plan tune smollm2-135m --tokens 1M        how long this machine takes at least
   porism plan tune llama-7b --parameters 7B --json")]
 pub(super) struct TuneArgs {
-    #[command(flatten)]
-    source: SourceArgs,
     /// The rank of the adapter
     #[arg(long, value_name = "R", default_value_t = 16)]
     rank: u64,
@@ -44,6 +42,9 @@ pub(super) struct TuneArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    // Last, since its heading would go on.
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 pub(super) fn answer(args: &TuneArgs, context: &Context) -> Result<Answer> {
