@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::Path;
 
 use porism_models::ModelConfig;
@@ -90,6 +91,13 @@ fn bad_input() {
         (dims(&["llama-7b", "--experts-used", "2"]), 2, &["number of experts"]),
         (dims(&["mixtral-8x7b", "--experts-used", "9"]), 2, &["9 of 8 experts"]),
         (dims(&["llama-7b", "--window", "0"]), 2, &["window of 0"]),
+        (dims(&["--layers", "2", "--heads", "3", "--width", "18446744073709551615"]), 2, &["slip"]),
+        (dims(&["llama-7b", "--vocab", "18446744073709551615"]), 2, &["in the vocabulary", "slip"]),
+        (
+            dims(&["--layers", "65536", "--heads", "1", "--width", "4096", "--experts", "99999"]),
+            2,
+            &["experts", "slip"],
+        ),
         (dims(&["lama-7b"]), 2, &["no preset `lama-7b`", "llama-7b", "a preset of `porism plan --help`"]),
         (dims(&["mixtral"]), 2, &["mixtral-8x7b"]),
         (dims(&["no/such.gguf"]), 1, &["no/such.gguf", "no such file"]),
@@ -260,10 +268,7 @@ fn caches_are_those_of_the_engine() {
 
 #[test]
 fn caches_are_those_that_inspect_gives() {
-    let Some(models) = std::env::var_os("PORISM_TEST_MODELS") else {
-        eprintln!("skipped: PORISM_TEST_MODELS is not set");
-        return;
-    };
+    let Some(models) = models() else { return };
     let fixture = Fixture::new();
     for file in gguf_files(Path::new(&models)) {
         let plan = porism(fixture.home(), &[], &["plan", "attention", &file, "--json"]);
@@ -281,6 +286,20 @@ fn caches_are_those_that_inspect_gives() {
             assert_eq!(line(&plan, &format!("cache_{kind}"))["value"], cache[format!("{kind}_bytes_full")], "{file}");
         }
     }
+}
+
+/// The folder of models, or a visible line that there is none.
+fn models() -> Option<std::ffi::OsString> {
+    let folder = std::env::var_os("PORISM_TEST_MODELS");
+    if folder.is_none() {
+        seen("skipped: PORISM_TEST_MODELS names no folder");
+    }
+    folder
+}
+
+/// A line past the test's captured output.
+fn seen(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn gguf_files(folder: &Path) -> Vec<String> {
@@ -315,10 +334,7 @@ fn peak_of_run(home: &Path, model: &str, prompt: &Path, tokens: &str) -> f64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_peak_of_a_run_is_foreseen() {
-    let Some(models) = std::env::var_os("PORISM_TEST_MODELS") else {
-        eprintln!("skipped: PORISM_TEST_MODELS is not set");
-        return;
-    };
+    let Some(models) = models() else { return };
     let fixture = Fixture::new();
     let prompt = fixture.folder.path().join("prompt.txt");
     let mut complaints = Vec::new();
@@ -336,7 +352,11 @@ fn the_peak_of_a_run_is_foreseen() {
             let plan: Value = serde_json::from_str(&plan.stdout).expect("JSON");
             let (foreseen, measured) = (value(&plan, "run_peak"), peak_of_run(fixture.home(), &model, &prompt, answer));
             let off = (foreseen - measured).abs();
-            eprintln!("{model}, {tokens} tokens: {:.1} MB foreseen, {:.1} MB measured", foreseen / 1e6, measured / 1e6);
+            seen(&format!(
+                "{model}, {tokens} tokens: {:.1} MB foreseen, {:.1} MB measured",
+                foreseen / 1e6,
+                measured / 1e6
+            ));
             if off > 15e6 && off > 0.1 * measured {
                 complaints.push(format!("{model}: {foreseen} foreseen for {tokens} tokens, {measured} measured"));
             }

@@ -86,8 +86,10 @@ pub struct Dimensions {
     pub windowed_layers: u64,
 }
 
-/// Beyond this a dimension is a slip.
-const MOST: u64 = 1 << 32;
+/// Beyond these a dimension is a slip; products of three of them fit 64 bits.
+const MOST: u64 = 1 << 24;
+const MOST_LAYERS: u64 = 1 << 16;
+const MOST_TOKENS: u64 = 1 << 28;
 
 impl Dimensions {
     /// Checks that the dimensions make a model.
@@ -110,9 +112,14 @@ impl Dimensions {
                 return wrong(format!("0 {what}: a model has at least 1"));
             }
         }
-        for (size, what) in sizes.into_iter().chain([(self.vocab, "tokens in the vocabulary")]) {
-            if size > MOST {
-                return wrong(format!("{size} {what}: more than {MOST} is taken for a slip"));
+        let tokens = (self.vocab, "tokens in the vocabulary", MOST_TOKENS);
+        let layers = (self.layers, "layers", MOST_LAYERS);
+        let experts = (self.experts.map_or(0, |e| e.count), "experts", MOST_LAYERS);
+        let shared = (self.experts.map_or(0, |e| e.shared), "features of the shared expert", MOST);
+        let features = sizes.map(|(size, what)| (size, what, MOST));
+        for (size, what, most) in features.into_iter().chain([tokens, layers, experts, shared]) {
+            if size > most {
+                return wrong(format!("{size} {what}: more than {most} is taken for a slip"));
             }
         }
         let (heads, kv) = (self.heads, self.kv_heads);
@@ -142,6 +149,9 @@ impl Dimensions {
     /// # Errors
     /// The heads do not divide it.
     pub(crate) fn even_heads(width: u64, heads: u64) -> Result<u64> {
+        if let Some(size) = [width, heads].into_iter().find(|&size| size > MOST) {
+            return Err(Error::Dimensions(format!("{size} features or heads: more than {MOST} is taken for a slip")));
+        }
         match width.checked_div(heads) {
             None => Err(Error::Dimensions("0 attention heads: a model has at least 1".into())),
             Some(dim) if dim * heads == width => Ok(dim),
@@ -259,5 +269,9 @@ mod tests {
         let message = Dimensions::even_heads(4097, 12).expect_err("refused").to_string();
         assert!(message.contains("12 attention heads do not divide a width of 4097") && message.contains("4104"));
         assert_eq!(Dimensions::even_heads(4096, 32), Ok(128));
+        assert!(Dimensions::even_heads(u64::MAX, 3).expect_err("refused").to_string().contains("slip"));
+        assert!(refused(|d| d.layers = 1 << 17).contains("131072 layers"));
+        assert!(refused(|d| d.experts.as_mut().expect("experts").count = 1 << 20).contains("1048576 experts"));
+        assert!(refused(|d| d.vocab = u64::MAX).contains("in the vocabulary"));
     }
 }

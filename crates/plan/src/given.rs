@@ -61,7 +61,7 @@ impl GivenDimensions {
             heads,
             kv_heads: heads,
             head_dim: 0,
-            ffn: FeedForward { width: 4 * width.min(1 << 40), gated: false },
+            ffn: FeedForward { width: 4 * width.min(1 << 32), gated: false },
             experts: None,
             vocab: 0,
             tied: false,

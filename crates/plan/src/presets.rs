@@ -111,12 +111,13 @@ pub fn find(name: &str) -> Result<Dimensions> {
     }
 }
 
-/// The three names that take the fewest changes.
+/// The three names that take the fewest changes, those first that it is the beginning of.
 fn nearest(name: &str) -> Vec<&'static str> {
     let known = names().chain(ALIASES.iter().map(|(alias, _)| *alias));
-    let mut ranked: Vec<(usize, &str)> = known.map(|known| (changes(name, known), known)).collect();
+    let mut ranked: Vec<(bool, usize, &str)> =
+        known.map(|known| (!known.starts_with(name), changes(name, known), known)).collect();
     ranked.sort();
-    ranked.into_iter().take(3).map(|(_, name)| name).collect()
+    ranked.into_iter().take(3).map(|(_, _, name)| name).collect()
 }
 
 /// Letters to insert, remove or replace to make one word of another (Levenshtein 1966).
@@ -211,6 +212,7 @@ mod tests {
         let near = |name: &str| find(name).expect_err(name).to_string();
         assert!(near("lama-7b").contains("llama-7b"), "{}", near("lama-7b"));
         assert!(near("mixtral").contains("mixtral-8x7b"), "{}", near("mixtral"));
+        assert!(near("smollm").ends_with("smollm2-1.7b, smollm2-135m, smollm2-360m"), "{}", near("smollm"));
         assert!(near("qwen2.5-0.6b").contains("qwen2.5-0.5b"), "{}", near("qwen2.5-0.6b"));
         assert_eq!(changes("kitten", "sitting"), 3);
         assert_eq!(changes("", "abc"), 3);

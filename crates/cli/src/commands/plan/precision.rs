@@ -42,5 +42,11 @@ pub(super) fn answer(args: &PrecisionArgs) -> Result<Answer> {
             }
         }
     }
-    answered(plan(if formats.is_empty() { &FORMATS } else { &formats }, &args.values))
+    let mut values: Vec<f64> = Vec::new();
+    for &value in &args.values {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    answered(plan(if formats.is_empty() { &FORMATS } else { &formats }, &values))
 }
