@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, convert, detokenize, embed, inspect, measure, models, pull, run, template, tokenize};
+use commands::{bench, convert, detokenize, embed, inspect, measure, models, plan, pull, run, template, tokenize};
 use context::{Context, Usage, say};
 
 /// Run, convert and measure open-weight language models on the machine you have.
@@ -29,6 +29,7 @@ use context::{Context, Usage, say};
   porism convert model.gguf -o folder --to f32 GGUF to a Hugging Face folder
   porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
   porism bench                                 how fast this machine runs it
+  porism plan memory model.gguf --ram 16GiB    what fits, before you start
 
 A model is named by -m/--model everywhere: a path, a name of `porism models`, or a hub id
 (owner/repo[:quant|/file]). Without it the default model is used.")]
@@ -53,6 +54,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Measure(measure::MeasureArgs),
     Bench(bench::BenchArgs),
+    Plan(plan::PlanArgs),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args, &context),
         Command::Measure(args) => measure::run(args, &context),
         Command::Bench(args) => bench::run(args, &context),
+        Command::Plan(args) => plan::run(args, &context),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -238,6 +238,15 @@ fn every_command_has_an_example() {
         &["convert"],
         &["measure", "perplexity"],
         &["bench"],
+        &["plan"],
+        &["plan", "model"],
+        &["plan", "attention"],
+        &["plan", "memory"],
+        &["plan", "train"],
+        &["plan", "tune"],
+        &["plan", "serve"],
+        &["plan", "speculate"],
+        &["plan", "precision"],
     ];
     for command in commands {
         let help = fixture.run(&[command, &["--help"]].concat()).stdout;

@@ -78,6 +78,15 @@ pub fn describe(source: &ModelSource, names: &'static NameTable, options: &LoadO
     Ok(config)
 }
 
+/// The numbers of an opened model whose weights need not be there: for questions about its size.
+pub fn numbers(source: &ModelSource) -> Result<ModelConfig> {
+    let names = source.names()?;
+    let mut config = (names.describe)(&Facts::new(source, names)?)?;
+    stretch(source, &mut config, &LoadOptions::default())?;
+    check::config(source, &config)?;
+    Ok(config)
+}
+
 /// Applies the options, and settles what depends on the length of the text.
 fn stretch(source: &ModelSource, config: &mut ModelConfig, options: &LoadOptions) -> Result<()> {
     let trained = config.context;

@@ -232,19 +232,38 @@ fn of_gguf(gguf: &Gguf) -> Facts {
     facts.name = text("general.name");
     facts.license = text("general.license");
     facts.architecture = text("general.architecture");
-    facts.tensors = gguf
-        .tensors()
-        .iter()
-        .map(|t| TensorFacts {
-            name: t.name().to_string(),
-            kind: t.block().name().to_string(),
-            shape: t.dims().iter().rev().copied().collect(),
-            bytes: t.byte_len() as u64,
-        })
-        .collect();
+    facts.tensors = tensors_of_gguf(gguf);
     facts.numbers = Numbers::of_gguf(gguf, facts.architecture.as_deref().unwrap_or_default());
     facts.tokenizer = tokenizer::of_gguf(gguf);
     facts
+}
+
+fn tensors_of_gguf(gguf: &Gguf) -> Vec<TensorFacts> {
+    let tensors = gguf.tensors().iter().map(|t| TensorFacts {
+        name: t.name().to_string(),
+        kind: t.block().name().to_string(),
+        shape: t.dims().iter().rev().copied().collect(),
+        bytes: t.byte_len() as u64,
+    });
+    tensors.collect()
+}
+
+fn tensors_of_folder(folder: &HfFolder) -> Vec<TensorFacts> {
+    let mut names: Vec<&str> = folder.names().collect();
+    names.sort_unstable();
+    names.into_iter().filter_map(|n| folder.tensor(n)).map(of_safetensor).collect()
+}
+
+/// The weights of an opened model by what they are for; its tokenizer and metadata are not looked at.
+pub fn parts_of(source: &ModelSource) -> Vec<Share> {
+    let tensors = match source {
+        ModelSource::Gguf(gguf) => tensors_of_gguf(gguf),
+        ModelSource::Hf(folder) => tensors_of_folder(folder),
+    };
+    let names = source.names().ok();
+    let mut parts = shares(&tensors, |t| part(names, &t.name).to_string());
+    parts.sort_by_key(|s| PARTS.iter().position(|part| *part == s.name));
+    parts
 }
 
 fn of_folder(folder: &HfFolder) -> Result<Facts> {
@@ -261,9 +280,7 @@ fn of_folder(folder: &HfFolder) -> Result<Facts> {
         facts.name = config.find_str("_name_or_path")?.map(str::to_string);
         facts.numbers = Numbers::of_config(&config);
     }
-    let mut names: Vec<&str> = folder.names().collect();
-    names.sort_unstable();
-    facts.tensors = names.into_iter().filter_map(|n| folder.tensor(n)).map(of_safetensor).collect();
+    facts.tensors = tensors_of_folder(folder);
     facts.tokenizer = tokenizer::of_folder(folder)?;
     Ok(facts)
 }

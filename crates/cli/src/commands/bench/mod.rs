@@ -15,6 +15,7 @@ use porism_measure::bench::{Neighbour, Plan, Report, Row, RowSpec, Test, first_t
 use porism_measure::limits;
 use porism_models::cpu::{Activations, CpuState, KvType};
 
+use super::machine::{Remembered, remember};
 use super::words::{ActivationsArg, KvArg, isa, kv_type, positive, thread_count};
 use crate::context::{Context, oversubscribed, say, usage};
 use crate::output;
@@ -31,7 +32,7 @@ use question::Question;
 /// own, once to warm up and then --repeat times for the median. GB/s are weights touched and cache read, counted
 /// once for each pass through the model; peak memory is the process's, mapped files included, and anonymous memory
 /// the part that is no file's. Before the rows the machine itself is measured: reading memory, and multiplying in
-/// registers.
+/// registers; that is remembered in the cache folder for `porism plan`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   porism bench
@@ -184,6 +185,12 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
     }
 
     let machine = limits::measure(&Pool::new(cores[0]), isa);
+    if isa == Isa::detect() {
+        let measured = Remembered { limits: machine, isa: isa.name().into(), threads: cores[0] };
+        if let Err(error) = remember(&context.cache, &measured) {
+            say(&format!("note: {error:#}"));
+        }
+    }
     let mut bar = Bar::items();
     bar.start("rows", Some(rows.len() as u64));
     let mut done = Vec::with_capacity(rows.len());
