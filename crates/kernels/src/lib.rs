@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod add;
 pub mod affinity;
+pub mod arena;
 pub mod attention;
 pub mod block;
 mod disjoint;

@@ -1,6 +1,7 @@
 //! How the cache keeps numbers: as computed, or rounded.
 
 use half::f16;
+use porism_kernels::arena::{Arena, Room};
 use porism_kernels::attention::paged::{KV_BLOCK, KvSlice, KvSliceMut, Q4Tile, Q8Tile};
 
 /// How keys and values are kept.
@@ -49,20 +50,20 @@ impl KvType {
 /// Numbers of a page.
 #[derive(Clone)]
 pub(super) enum Buffer {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Q8(Vec<Q8Tile>),
-    Q4(Vec<Q4Tile>),
+    F32(Room<f32>),
+    F16(Room<f16>),
+    Q8(Room<Q8Tile>),
+    Q4(Room<Q4Tile>),
 }
 
 impl Buffer {
-    /// Room for `len` numbers of a page, of block types whole tiles.
-    pub(super) fn new(kind: KvType, len: usize) -> Buffer {
+    /// Room for `len` numbers of a page, of block types whole tiles; what is in it means nothing.
+    pub(super) fn new(arena: &Arena, kind: KvType, len: usize) -> Buffer {
         match kind {
-            KvType::F32 => Buffer::F32(vec![0.0; len]),
-            KvType::F16 => Buffer::F16(vec![f16::ZERO; len]),
-            KvType::Q8_0 => Buffer::Q8(vec![Q8Tile::default(); kind.bytes(len) / size_of::<Q8Tile>()]),
-            KvType::Q4_0 => Buffer::Q4(vec![Q4Tile::default(); kind.bytes(len) / size_of::<Q4Tile>()]),
+            KvType::F32 => Buffer::F32(arena.room(len)),
+            KvType::F16 => Buffer::F16(arena.room(len)),
+            KvType::Q8_0 => Buffer::Q8(arena.room(kind.bytes(len) / size_of::<Q8Tile>())),
+            KvType::Q4_0 => Buffer::Q4(arena.room(kind.bytes(len) / size_of::<Q4Tile>())),
         }
     }
 

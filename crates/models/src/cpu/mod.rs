@@ -99,6 +99,11 @@ impl CpuExecutor {
         self.activations
     }
 
+    /// The instructions.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// The threads.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use porism_kernels::arena::Arena;
 use porism_kernels::attention::paged::{KV_BLOCK, PAGE, PageMut, PageRef, PagedSpan, write_entries};
 use porism_kernels::attention::{Mask, Tree};
 use porism_kernels::{Isa, Pool};
@@ -74,6 +75,8 @@ pub struct CpuState {
     kind: KvType,
     kv_heads: usize,
     head_dim: usize,
+    /// Where pages come from and go to; forks share it.
+    arena: Arena,
 }
 
 impl CpuState {
@@ -89,6 +92,7 @@ impl CpuState {
             kind,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
+            arena: Arena::new(),
         }
     }
 
@@ -152,10 +156,11 @@ impl CpuState {
         if first == end {
             return;
         }
-        let layer = &mut self.layers[layer];
+        let (layer, arena) = (&mut self.layers[layer], &self.arena);
         while (layer.gone + layer.pages.len()) * PAGE < end {
             let len = heads * PAGE * dim;
-            let fresh = || Arc::new(Page { k: Buffer::new(kind, len), v: Buffer::new(kind, len) });
+            let room = || Buffer::new(arena, kind, len);
+            let fresh = || Arc::new(Page { k: room(), v: room() });
             layer.pages.push_back(layer.spare.take().unwrap_or_else(fresh));
         }
         let entry = first - layer.gone * PAGE;

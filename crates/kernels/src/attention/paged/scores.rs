@@ -142,7 +142,7 @@ unsafe fn products<V: Vector, S: Numbers, const N: usize, const W: usize>(
 }
 
 /// Bytes that are fetched ahead of the ones in use.
-pub(super) const AHEAD: usize = 2048;
+pub(super) const AHEAD: usize = 4096;
 
 /// Plain numbers.
 #[derive(Clone, Copy)]

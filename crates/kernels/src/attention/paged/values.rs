@@ -81,15 +81,18 @@ impl<R: Rows> Values<R> {
                 }
             }
             for j in self.entries.start..self.entries.end {
-                self.rows.fetch(j, first);
-                let mut v = [V::splat(0.0); W];
-                for (w, v) in v.iter_mut().enumerate() {
-                    *v = self.rows.load(j, first + w);
+                // A cache line holds two to eight vectors.
+                for w in (0..W).step_by(4) {
+                    self.rows.fetch(j, first + w);
                 }
-                for (n, acc) in acc.iter_mut().enumerate() {
-                    let x = V::splat(*self.weights.add(n * self.weight_stride + j));
-                    for (acc, v) in acc.iter_mut().zip(&v) {
-                        *acc = v.fma(x, *acc);
+                let mut x = [V::splat(0.0); N];
+                for (n, x) in x.iter_mut().enumerate() {
+                    *x = V::splat(*self.weights.add(n * self.weight_stride + j));
+                }
+                for w in 0..W {
+                    let v: V = self.rows.load(j, first + w);
+                    for (x, acc) in x.iter().zip(&mut acc) {
+                        acc[w] = v.fma(*x, acc[w]);
                     }
                 }
             }
@@ -112,11 +115,24 @@ impl<R: Rows> Values<R> {
         }
     }
 
+    /// All features of a head of 64 at once, so that the values are read from beginning to end.
     #[inline(always)]
-    unsafe fn wide<V: Vector, const N: usize>(&self) {
+    unsafe fn widest<V: Vector, const N: usize>(&self) {
         // SAFETY: the caller's.
         unsafe {
             let mut first = 0;
+            while first + 8 <= self.vectors {
+                self.tile::<V, N, 8>(first);
+                first += 8;
+            }
+            self.wide::<V, N>(first);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn wide<V: Vector, const N: usize>(&self, mut first: usize) {
+        // SAFETY: the caller's.
+        unsafe {
             while first + 4 <= self.vectors {
                 self.tile::<V, N, 4>(first);
                 first += 4;
@@ -135,17 +151,17 @@ impl<R: Rows> Kernel for Values<R> {
         unsafe {
             if V::REGISTERS >= 32 {
                 match self.lines {
-                    1 => self.wide::<V, 1>(),
-                    2 => self.wide::<V, 2>(),
-                    3 => self.wide::<V, 3>(),
-                    4 => self.wide::<V, 4>(),
-                    5 => self.wide::<V, 5>(),
-                    _ => self.wide::<V, 6>(),
+                    1 => self.widest::<V, 1>(),
+                    2 => self.widest::<V, 2>(),
+                    3 => self.widest::<V, 3>(),
+                    4 => self.wide::<V, 4>(0),
+                    5 => self.wide::<V, 5>(0),
+                    _ => self.wide::<V, 6>(0),
                 }
             } else {
                 match self.lines {
-                    1 => self.wide::<V, 1>(),
-                    2 => self.wide::<V, 2>(),
+                    1 => self.wide::<V, 1>(0),
+                    2 => self.wide::<V, 2>(0),
                     3 => self.narrow::<V, 3>(0),
                     4 => self.narrow::<V, 4>(0),
                     5 => self.narrow::<V, 5>(0),
