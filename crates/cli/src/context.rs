@@ -14,6 +14,7 @@ use porism_models::cpu::CpuExecutor;
 use porism_models::{Decoder, ModelSource, Stack, load_decoder_with};
 use porism_text::Tokenizer;
 
+use crate::commands::machine::available_memory;
 use crate::commands::words::{PreTokenizer, RopeArgs};
 use crate::progress::Bar;
 
@@ -65,6 +66,21 @@ impl Context {
                 Ok(porism_hub::pull(&plan, &self.network, &mut Bar::new())?)
             }
         }
+    }
+
+    /// Copies a decoder's weights into huge pages, if there is memory for twice as much and the person did not want them
+    /// left in the file's mapping.
+    pub fn settle(&self, decoder: &mut Decoder, pool: &Pool, mapped: bool) -> Result<()> {
+        let room = |bytes: u64| available_memory().is_some_and(|free| free / 2 > bytes);
+        let copied = !mapped && room(decoder.settled_bytes() as u64);
+        if copied {
+            decoder.settle(pool)?;
+        }
+        if self.verbose {
+            let words = if copied { "copied into huge pages" } else { "read where the file is mapped" };
+            say(&format!("verbose: weights {words}"));
+        }
+        Ok(())
     }
 
     /// With --verbose: says how a model will be run.

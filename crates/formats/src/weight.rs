@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use porism_kernels::BlockType;
+use porism_kernels::arena::Room;
 
 use crate::{Error, Result};
 
@@ -14,6 +15,10 @@ use crate::{Error, Result};
 pub trait Storage: Send + Sync {
     /// The bytes. Must return the same slice each time.
     fn bytes(&self) -> &[u8];
+
+    /// Says that a part of the bytes will not be read soon: of a mapping, whose pages are then no longer counted as the
+    /// process's.
+    fn release(&self, _part: &[u8]) {}
 }
 
 impl Storage for Vec<u8> {
@@ -22,9 +27,27 @@ impl Storage for Vec<u8> {
     }
 }
 
+impl Storage for Room<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Storage for memmap2::Mmap {
     fn bytes(&self) -> &[u8] {
         self
+    }
+
+    fn release(&self, part: &[u8]) {
+        #[cfg(unix)]
+        {
+            let from = (part.as_ptr() as usize).wrapping_sub(self.as_ptr() as usize);
+            if from <= self.len() && part.len() <= self.len() - from {
+                // SAFETY: the mapping is of a file and read-only: what is read again comes from the file again.
+                let _ = unsafe { self.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, part.len()) };
+            }
+        }
+        let _ = part;
     }
 }
 
@@ -69,6 +92,16 @@ impl Weight {
     /// alignment.
     pub fn bytes(&self) -> &[u8] {
         &self.storage.bytes()[self.range.clone()]
+    }
+
+    /// The same weight where its bytes were copied to, from byte `at` of `storage`.
+    pub fn at(&self, storage: Arc<dyn Storage>, at: usize) -> Result<Weight> {
+        Weight::new(storage, at..at + self.bytes().len(), self.block, self.rows, self.cols)
+    }
+
+    /// What the bytes lie in.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// The block type.

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use half::f16;
 use memmap2::MmapMut;
 
+use crate::Pool;
 use crate::attention::paged::{Q4Tile, Q8Tile};
+use crate::disjoint::Disjoint;
 
 /// Bytes of a huge page, and of a chunk that nothing larger is wanted in.
 const HUGE: usize = 2 << 20;
@@ -26,6 +28,8 @@ const ALIGN: usize = 64;
 pub unsafe trait Tenant: Copy {}
 // SAFETY: numbers, and arrays of numbers.
 unsafe impl Tenant for f32 {}
+// SAFETY: as above.
+unsafe impl Tenant for u8 {}
 // SAFETY: as above.
 unsafe impl Tenant for f16 {}
 // SAFETY: as above.
@@ -85,6 +89,31 @@ impl Arena {
         let items = NonNull::new(at as *mut T).unwrap_or(NonNull::dangling());
         Room { items, len, bytes, arena: self.clone() }
     }
+}
+
+/// Bytes that a thread copies at a time.
+const PIECE: usize = 1 << 20;
+
+/// Copies of the slices, one behind the other in one room, each at a multiple of 64; and where they begin. `done` is called
+/// with each piece that was copied and the number of its slice.
+pub fn gather(pool: &Pool, from: &[&[u8]], done: &(dyn Fn(usize, &[u8]) + Sync)) -> (Room<u8>, Vec<usize>) {
+    let mut starts = Vec::with_capacity(from.len());
+    let mut pieces = Vec::new();
+    let mut end = 0;
+    for (number, slice) in from.iter().enumerate() {
+        starts.push(end);
+        pieces.extend(slice.chunks(PIECE).enumerate().map(|(i, piece)| (number, end + i * PIECE, piece)));
+        end = (end + slice.len()).next_multiple_of(ALIGN);
+    }
+    let mut room = Arena::new().room(end);
+    let to = Disjoint::new(&mut room);
+    pool.run(pieces.len(), &|i| {
+        let (number, at, piece) = pieces[i];
+        // SAFETY: slices lie one behind the other, and pieces of one do too.
+        unsafe { to.part(at..at + piece.len()) }.copy_from_slice(piece);
+        done(number, piece);
+    });
+    (room, starts)
 }
 
 impl std::fmt::Debug for Arena {
@@ -151,7 +180,7 @@ mod tests {
     fn rooms_are_apart_zero_at_first_and_used_again() {
         let arena = Arena::new();
         let mut rooms: Vec<Room<f32>> = (0..100).map(|i| arena.room(1000 * (i % 3 + 1))).collect();
-        assert!(rooms.iter().all(|r| r.iter().all(|&x| x == 0.0) && r.as_ptr() as usize % ALIGN == 0));
+        assert!(rooms.iter().all(|r| r.iter().all(|&x| x == 0.0) && (r.as_ptr() as usize).is_multiple_of(ALIGN)));
         for (i, room) in rooms.iter_mut().enumerate() {
             room.fill(i as f32);
         }
@@ -166,6 +195,18 @@ mod tests {
         // Three sizes are about; the one that was given back serves the same size only.
         assert_ne!(arena.room::<f32>(3000).as_ptr(), at);
         assert_eq!(arena.room::<f32>(2000).as_ptr(), at);
+    }
+
+    #[test]
+    fn gathered_slices_lie_one_behind_the_other() {
+        let slices: Vec<Vec<u8>> =
+            [0usize, 1, 64, 65, 3 << 20].iter().map(|&n| (0..n).map(|i| (i % 251) as u8).collect()).collect();
+        let from: Vec<&[u8]> = slices.iter().map(Vec::as_slice).collect();
+        let seen = Mutex::new(vec![0; from.len()]);
+        let (room, starts) = gather(&Pool::new(2), &from, &|i, piece| seen.lock().expect("unbroken")[i] += piece.len());
+        assert_eq!(seen.into_inner().expect("unbroken"), [0, 1, 64, 65, 3 << 20]);
+        assert!(starts.iter().all(|s| s.is_multiple_of(ALIGN)) && starts.is_sorted());
+        assert!(slices.iter().zip(starts).all(|(s, at)| room[at..at + s.len()] == s[..]));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod names;
 pub mod observe;
 pub mod parts;
 pub mod rope;
+mod settle;
 pub mod site;
 pub mod source;
 pub mod stack;

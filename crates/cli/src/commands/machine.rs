@@ -46,8 +46,17 @@ pub(crate) fn recall(cache: &CacheDir) -> Option<Remembered> {
 
 /// The machine's memory in bytes, where the system tells.
 pub(crate) fn total_memory() -> Option<u64> {
+    memory("MemTotal:")
+}
+
+/// What of it is to be had without anything being thrown out that is in use.
+pub(crate) fn available_memory() -> Option<u64> {
+    memory("MemAvailable:")
+}
+
+fn memory(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

@@ -9,7 +9,7 @@ mod figures;
 mod input;
 pub mod inspect;
 pub mod long_context;
-mod machine;
+pub mod machine;
 pub mod measure;
 pub mod models;
 pub mod plan;

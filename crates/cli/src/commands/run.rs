@@ -73,6 +73,9 @@ pub struct RunArgs {
     /// The vector instructions to use: for `porism bench`, which measures with lesser ones
     #[arg(long, hide = true, value_name = "NAME", value_parser = isa)]
     isa: Option<Isa>,
+    /// Read the weights where the file is mapped, and do not copy them first: starts sooner, generates slower
+    #[arg(long)]
+    mapped: bool,
     /// Tokens that the context holds [default: what the model was trained for]
     #[arg(long, value_name = "N", value_parser = positive)]
     context: Option<usize>,
@@ -137,7 +140,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
         return usage("no prompt: give it as an argument, with --file or on stdin (--raw and --json do not chat)");
     }
     let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
-    let loaded = context.load(args.model.as_deref(), &wishes)?;
+    let mut loaded = context.load(args.model.as_deref(), &wishes)?;
     let template = if args.raw { None } else { Some(template(&loaded)?) };
     let activations = Activations::from(args.activations);
     let (pool, best) = threads(args.threads);
@@ -147,6 +150,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     if holds > trained {
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {holds} goes beyond"));
     }
+    context.settle(&mut loaded.decoder, &pool, args.mapped)?;
     let steps = CpuExecutor::new(pool, isa, activations);
     context.tell(&loaded.decoder.stack, &steps);
     let kv = kv_type(args.kv_type, activations);

@@ -11,7 +11,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::dense::{Dense, DenseSpan, SIGHT, Sight, ask_ahead, bias_at, exponent, pack_panel, padded};
+use super::dense::{Dense, DenseSpan, ask_ahead, pack_panel, padded};
+use super::sight::{SIGHT, Sight};
+use super::weigh::{bias_at, exponent};
 use crate::disjoint::{Disjoint, for_rows};
 use crate::exp::exp2;
 use crate::gemm::{COLS, Start, Strided, multiply};
@@ -442,7 +444,7 @@ by_isa! {
 #[cfg(test)]
 mod tests {
     use super::super::dense::dense_forward;
-    use super::super::dense::tests::{Case, cases};
+    use super::super::dense::tests::{Case, cases, random_cases};
     use super::*;
     use crate::testing::{Numbers, assert_close, finite_differences, wide};
 
@@ -477,7 +479,7 @@ mod tests {
     #[test]
     fn long_spans_agree_along_a_direction() {
         // Several blocks of rows: the derivative along one random direction, in f64.
-        for case in cases(100, 16) {
+        for case in cases(100, 16).into_iter().chain(random_cases(16)) {
             let mut numbers = Numbers::new(78);
             let dout = numbers.normal(case.q.len());
             let got = gradients(Isa::detect(), 2, &case, &dout);

@@ -5,8 +5,10 @@ use std::ops::Range;
 pub mod backward;
 pub mod dense;
 pub mod paged;
+mod sight;
 mod tree;
 mod visible;
+mod weigh;
 
 pub use self::tree::{Tree, TreeError};
 pub use self::visible::Visible;

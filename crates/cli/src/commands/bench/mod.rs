@@ -84,6 +84,9 @@ pub struct BenchArgs {
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
+    /// Read the weights where the file is mapped, as `porism run --mapped` does
+    #[arg(long)]
+    mapped: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -200,16 +203,16 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
         let row = match spec.test {
             Test::FirstToken => {
                 let program = program()?;
-                let command = || question.command(&program, isa, spec, &loaded.path);
+                let command = || question.command(&program, isa, spec, &loaded.path, args.mapped);
                 let cache = CpuState::bytes_at(config, spec.kv_type, spec.positions()) as u64;
                 first_token(&command, spec, &work(&loaded.decoder, spec), cache, args.repeat)?
             }
             Test::Contention => {
                 let program = program()?;
                 let _neighbour = Neighbour::start(&|core| busy(&program, core))?;
-                in_a_process(spec, isa, &loaded.path, args.repeat)?
+                in_a_process(spec, isa, &loaded.path, &args)?
             }
-            _ => in_a_process(spec, isa, &loaded.path, args.repeat)?,
+            _ => in_a_process(spec, isa, &loaded.path, &args)?,
         };
         done.push(row);
     }
@@ -239,7 +242,8 @@ fn one_row(row: &str, args: &BenchArgs, context: &Context) -> Result<()> {
     let Ok(spec) = serde_json::from_str::<RowSpec>(row) else {
         return usage("--row takes a row as the program itself writes it");
     };
-    let loaded = context.load_plain(args.model.as_deref())?;
+    let mut loaded = context.load_plain(args.model.as_deref())?;
+    context.settle(&mut loaded.decoder, &Pool::new(spec.threads), args.mapped)?;
     let row = run_row(&loaded.decoder, args.isa.unwrap_or_else(Isa::detect), &spec, args.repeat)?;
     output::line(&serde_json::to_string(&row)?)
 }
@@ -256,9 +260,10 @@ fn busy(program: &Path, core: usize) -> Command {
     command
 }
 
-fn in_a_process(spec: &RowSpec, isa: Isa, model: &Path, repeat: usize) -> Result<Row> {
+fn in_a_process(spec: &RowSpec, isa: Isa, model: &Path, args: &BenchArgs) -> Result<Row> {
     let done = Command::new(program()?)
-        .args(["bench", "--row", &serde_json::to_string(spec)?, "--repeat", &repeat.to_string()])
+        .args(["bench", "--row", &serde_json::to_string(spec)?, "--repeat", &args.repeat.to_string()])
+        .args(args.mapped.then_some("--mapped"))
         .args(["--isa", isa.name(), "--model"])
         .arg(model)
         .stdin(Stdio::null())

@@ -36,13 +36,14 @@ impl Question {
     }
 
     /// The command that asks it of a model with a row's threads and modes.
-    pub(super) fn command(&self, program: &Path, isa: Isa, spec: &RowSpec, model: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path, isa: Isa, spec: &RowSpec, model: &Path, mapped: bool) -> Command {
         let mut command = Command::new(program);
         command
             .args(["run", QUESTION, "--temperature", "0", "--max-tokens", ANSWER])
             .args(["--threads", &spec.threads.to_string(), "--kv-type", spec.kv_type.name()])
             .args(["--activations", spec.activations.name(), "--isa", isa.name()])
             .args(self.raw.then_some("--raw"))
+            .args(mapped.then_some("--mapped"))
             .arg("--model")
             .arg(model);
         command
