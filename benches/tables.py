@@ -37,11 +37,7 @@ class Figure:
         self.median = statistics.median(self.values)
         self.peak = statistics.median(r["peak_rss_bytes"] for r in rows)
         self.last = rows[-1]
-
-    def middle(self, field):
-        """The figure of the round in the middle, scaled to the median of all."""
-        value = self.last.get(field)
-        return value and value * self.median / self.values[-1]
+        self.rows = rows
 
 
 def table(head, lines):
@@ -64,13 +60,17 @@ def spread(figure, test):
 
 
 def limit(figure, row, machine):
-    """The share of the machine's limit: of arithmetic for many tokens, of reading for few. None where unknown."""
-    if row["test"] == "prefill" and figure.middle("gops_per_second"):
-        f32 = row["model"].endswith("F16")
-        return figure.middle("gops_per_second") / machine["f32_gflops" if f32 else "int8_gops"], "f32" if f32 else "int8"
-    if row["test"] != "first_token" and figure.middle("gb_per_second"):
-        return figure.middle("gb_per_second") / machine["read_gb_per_second"], "read"
-    return None
+    """The share of the machine's limit: of arithmetic for many tokens, of reading for few. None where unknown. The limits
+    are those that were measured beside each figure, or else the best of all."""
+    f32 = row["model"].endswith("F16")
+    if row["test"] == "prefill":
+        speed, best, what = "gops_per_second", "f32_gflops" if f32 else "int8_gops", "f32" if f32 else "int8"
+    else:
+        speed, best, what = "gb_per_second", "read_gb_per_second", "read"
+    known = [r for r in figure.rows if r.get(speed)]
+    if row["test"] == "first_token" or not known:
+        return None
+    return statistics.median(r[speed] / r.get("limits", machine)[best] for r in known), what
 
 
 def verdict(row, ratio, share, ours, figures):
@@ -98,6 +98,7 @@ def summary(rows):
     """Two tables, speed and memory, and what could not run."""
     machines = [r["machine"] for r in rows if "machine" in r]
     machine = {k: max(m[k] for m in machines) for k in ("read_gb_per_second", "f32_gflops", "int8_gops")}
+    seen = sorted(m["read_gb_per_second"] for m in machines + [r["limits"] for r in rows if "limits" in r])
     figures, specs, errors = {}, {}, {}
     for row in (r for r in rows if "machine" not in r):
         specs.setdefault(key(row), row)
@@ -136,7 +137,7 @@ def summary(rows):
     isa = {m["isa"] for m in machines if m.get("isa")}
     text = [
         f"Machine, as measured here: {rows[0].get('cores', '?')} cores, {'/'.join(sorted(isa)) or '?'}; "
-        f"reads {machine['read_gb_per_second']:.1f} GB/s, {machine['f32_gflops']:.0f} Gflop/s in f32, "
+        f"reads {seen[0]:.0f} to {seen[-1]:.0f} GB/s from minute to minute, {machine['f32_gflops']:.0f} Gflop/s in f32, "
         f"{machine['int8_gops']:.0f} Gop/s in int8. Medians of up to {rounds} rounds, least and most in brackets; "
         "tokens a second, seconds for the first token; 2 threads where nothing else is said.",
         table(["row", "bar", "aim", "porism", "llama.cpp, its better", "ratio", "of the limit", "reached"], speed),
