@@ -216,7 +216,8 @@ def run(args, output):
                     speeds[name] = facts["tokens_per_second"]
                     figures.append(f"{name} {speeds[name]:.1f}")
                 except (Failed, OSError, ValueError, KeyError, IndexError) as error:
-                    facts["error"] = str(error) or repr(error)
+                    # The rows are published: without the folder of the models.
+                    facts["error"] = (str(error) or repr(error)).replace(model, os.path.basename(model))
                     figures.append(f"{name} failed")
                 facts["wall_seconds"] = round(time.perf_counter() - started, 2)
                 yield write(facts)

@@ -70,6 +70,7 @@ def limit(figure, row, machine):
     known = [r for r in figure.rows if r.get(speed)]
     if row["test"] == "first_token" or not known:
         return None
+    known = [r for r in known if "limits" in r] or known
     return statistics.median(r[speed] / r.get("limits", machine)[best] for r in known), what
 
 
@@ -133,7 +134,7 @@ def summary(rows):
                 name(row), f"{ours.peak / 1e6:.0f}", f"{least / 1e6:.0f}", f"{parts / 1e6:.0f}",
                 f"{(ours.peak - parts) / 1e6:+.0f}", "yes" if ours.peak < least else "no",
             ])
-    rounds = max((r.get("round", 0) for r in rows), default=0)
+    rounds = max((len(f.rows) for programs in figures.values() for f in programs.values()), default=0)
     isa = {m["isa"] for m in machines if m.get("isa")}
     text = [
         f"Machine, as measured here: {rows[0].get('cores', '?')} cores, {'/'.join(sorted(isa)) or '?'}; "
