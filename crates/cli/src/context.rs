@@ -14,8 +14,8 @@ use porism_models::cpu::CpuExecutor;
 use porism_models::{Decoder, ModelSource, Stack, load_decoder_with};
 use porism_text::Tokenizer;
 
-use crate::commands::machine::available_memory;
 use crate::commands::words::{PreTokenizer, RopeArgs};
+use crate::machine::available_memory;
 use crate::progress::Bar;
 
 /// The environment, read once.

@@ -8,6 +8,7 @@
 
 mod commands;
 mod context;
+mod machine;
 mod output;
 mod progress;
 

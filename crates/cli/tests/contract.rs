@@ -2,39 +2,9 @@
 
 mod support;
 
-use std::path::Path;
-
 use porism_kernels::Isa;
 use serde_json::Value;
-use support::{Ran, Tiny, porism};
-
-struct Fixture {
-    folder: tempfile::TempDir,
-    model: String,
-}
-
-impl Fixture {
-    fn new() -> Fixture {
-        let folder = tempfile::tempdir().expect("a folder");
-        let model = folder.path().join("tiny.gguf");
-        Tiny::default().write(&model);
-        Fixture { model: model.to_str().expect("UTF-8").to_string(), folder }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        let ran = porism(self.path(), &[], args);
-        assert_eq!(ran.code, Some(0), "{args:?}\n{ran:?}");
-        ran
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.run(args).stdout).expect("JSON on stdout")
-    }
-}
+use support::Fixture;
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()

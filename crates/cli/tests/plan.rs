@@ -11,34 +11,14 @@ use porism_models::cpu::{CpuState, KvType as Kept};
 use porism_plan::KvType;
 use porism_plan::cache::CacheShape;
 use serde_json::Value;
-use support::{Ran, Tiny, porism};
+use support::{Fixture, Ran, porism};
 
-struct Fixture {
-    folder: tempfile::TempDir,
-    model: String,
+fn plan(fixture: &Fixture, args: &[&str]) -> Ran {
+    porism(fixture.path(), &[], &[&["plan"], args].concat())
 }
 
-impl Fixture {
-    fn new() -> Fixture {
-        let folder = tempfile::tempdir().expect("a folder");
-        let model = folder.path().join("tiny.gguf");
-        Tiny::default().write(&model);
-        Fixture { model: model.to_str().expect("UTF-8").to_string(), folder }
-    }
-
-    fn home(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn plan(&self, args: &[&str]) -> Ran {
-        porism(self.home(), &[], &[&["plan"], args].concat())
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let ran = self.plan(&[args, &["--json"]].concat());
-        assert_eq!(ran.code, Some(0), "{args:?}\n{ran:?}");
-        serde_json::from_str(&ran.stdout).expect("JSON on stdout")
-    }
+fn plan_json(fixture: &Fixture, args: &[&str]) -> Value {
+    fixture.json(&[&["plan"], args, &["--json"]].concat())
 }
 
 /// The line of an answer with this key.
@@ -59,7 +39,7 @@ fn keys(value: &Value) -> Vec<&str> {
 #[test]
 fn bad_input() {
     let fixture = Fixture::new();
-    let odd = fixture.folder.path().join("odd");
+    let odd = fixture.path().join("odd");
     std::fs::create_dir(&odd).expect("a folder");
     let config = odd.join("config.json");
     let write = |heads: u32| {
@@ -71,7 +51,7 @@ fn bad_input() {
     };
     write(4);
     let config = config.to_str().expect("UTF-8");
-    let cut = fixture.folder.path().join("cut.gguf");
+    let cut = fixture.path().join("cut.gguf");
     std::fs::write(&cut, &std::fs::read(&fixture.model).expect("the model")[..100]).expect("a file");
     let cut = cut.to_str().expect("UTF-8");
     let dims = |rest: &[&'static str]| [&["model"], rest].concat();
@@ -138,7 +118,7 @@ fn bad_input() {
     ];
     let mut complaints = Vec::new();
     for (args, code, words) in table {
-        let ran = fixture.plan(&args);
+        let ran = plan(&fixture, &args);
         let missing: Vec<&&str> = words.iter().filter(|w| !ran.stderr.contains(**w)).collect();
         if ran.code != Some(code) || !missing.is_empty() || ran.stderr.contains("panicked") || !ran.stdout.is_empty() {
             complaints.push(format!("{args:?}: expected code {code}, missing words {missing:?}\n  {ran:?}"));
@@ -174,7 +154,7 @@ fn every_answer_has_its_keys() {
         (&["precision", "bf16"], &["bf16_bits", "bf16_largest", "bf16_subnormal", "bf16_step"]),
     ];
     for (args, wanted) in table {
-        let answer = fixture.json(args);
+        let answer = plan_json(&fixture, args);
         assert_eq!(keys(&answer), ["title", "given", "parts", "notes"], "{args:?}");
         let given = answer["given"].as_array().expect("a list");
         assert!(given.iter().all(|g| keys(g) == ["symbol", "what", "value", "unit"]), "{args:?}");
@@ -198,12 +178,12 @@ fn every_answer_has_its_keys() {
 #[test]
 fn what_is_shown_is_short_and_has_the_numbers_put_in() {
     let fixture = Fixture::new();
-    let ran = fixture.plan(&["attention", "--seq", "32k", "--head-dim", "128", "--heads", "32"]);
+    let ran = plan(&fixture, &["attention", "--seq", "32k", "--head-dim", "128", "--heads", "32"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for words in ["2.75e11 FLOP  2 x n^2 x k = 2 x 32,768^2 x 128", "2.15 GB  2 x n^2", "68.7 GB  h x 2 x n^2"] {
         assert!(ran.stdout.contains(words), "{words} is missing in\n{}", ran.stdout);
     }
-    let ran = fixture.plan(&["train", "--parameters", "7B", "--tokens", "2T"]);
+    let ran = plan(&fixture, &["train", "--parameters", "7B", "--tokens", "2T"]);
     assert!(ran.stdout.contains("500,000 steps  ceil(D / B) = ceil(2,000,000,000,000 / 4,000,000)"), "{}", ran.stdout);
     assert!(ran.stderr.is_empty(), "{ran:?}");
 }
@@ -211,18 +191,18 @@ fn what_is_shown_is_short_and_has_the_numbers_put_in() {
 #[test]
 fn a_file_is_what_its_headers_say() {
     let fixture = Fixture::new();
-    let answer = fixture.json(&["model", &fixture.model]);
+    let answer = plan_json(&fixture, &["model", &fixture.model]);
     // A table of 257, four square projections, two of them halved, three of 64, three norms, all of width 32.
     let want = 257 * 32 + 3 * 32 * 32 + 3 * 32 * 64 + 3 * 32;
     assert_eq!(value(&answer, "total"), f64::from(want));
     assert_eq!(value(&answer, "file_total"), f64::from(want));
     assert_eq!(value(&answer, "file_bits"), 32.0);
     // A change of it is no longer the file.
-    let deeper = fixture.json(&["model", &fixture.model, "--layers", "2"]);
+    let deeper = plan_json(&fixture, &["model", &fixture.model, "--layers", "2"]);
     assert!(deeper["title"].as_str().is_some_and(|t| t.ends_with("tiny.gguf, changed")), "{deeper}");
     assert!(deeper["parts"].as_array().expect("parts").iter().all(|p| p["title"] != "in the file, bits of a weight"));
     // `config.json` alone is enough.
-    let folder = fixture.folder.path().join("config-only");
+    let folder = fixture.path().join("config-only");
     std::fs::create_dir(&folder).expect("a folder");
     let config = folder.join("config.json");
     let text = r#"{"model_type": "qwen2", "num_hidden_layers": 24, "hidden_size": 896, "num_attention_heads": 14,
@@ -230,7 +210,7 @@ fn a_file_is_what_its_headers_say() {
         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "tie_word_embeddings": true}"#;
     std::fs::write(&config, text).expect("a file");
     for path in [&config, &folder] {
-        let answer = fixture.json(&["model", path.to_str().expect("UTF-8")]);
+        let answer = plan_json(&fixture, &["model", path.to_str().expect("UTF-8")]);
         assert_eq!(value(&answer, "total"), 494_032_768.0);
     }
 }
@@ -271,14 +251,14 @@ fn caches_are_those_that_inspect_gives() {
     let Some(models) = models() else { return };
     let fixture = Fixture::new();
     for file in gguf_files(Path::new(&models)) {
-        let plan = porism(fixture.home(), &[], &["plan", "attention", &file, "--json"]);
+        let plan = porism(fixture.path(), &[], &["plan", "attention", &file, "--json"]);
         if plan.code != Some(0) {
             // Encoders have no cache.
             assert!(plan.stderr.contains("encoder"), "{plan:?}");
             continue;
         }
         let plan: Value = serde_json::from_str(&plan.stdout).expect("JSON");
-        let facts = porism(fixture.home(), &[], &["inspect", &file, "--json"]);
+        let facts = porism(fixture.path(), &[], &["inspect", &file, "--json"]);
         let facts: Value = serde_json::from_str(&facts.stdout).expect("JSON");
         for kind in ["f32", "f16", "q8_0", "q4_0"] {
             let cache = &facts["kv_cache"];
@@ -336,21 +316,21 @@ fn peak_of_run(home: &Path, model: &str, prompt: &Path, tokens: &str) -> f64 {
 fn the_peak_of_a_run_is_foreseen() {
     let Some(models) = models() else { return };
     let fixture = Fixture::new();
-    let prompt = fixture.folder.path().join("prompt.txt");
+    let prompt = fixture.path().join("prompt.txt");
     let mut complaints = Vec::new();
     for model in gguf_files(Path::new(&models)) {
         for (text, answer) in [("What is the capital of France?".to_string(), "8"), (long_text(), "8")] {
             std::fs::write(&prompt, &text).expect("a file");
             let tokenized = ["tokenize", "-m", &model, "--file", prompt.to_str().expect("UTF-8"), "--json"];
-            let ids: Value = serde_json::from_str(&porism(fixture.home(), &[], &tokenized).stdout).expect("JSON");
+            let ids: Value = serde_json::from_str(&porism(fixture.path(), &[], &tokenized).stdout).expect("JSON");
             let tokens = ids["ids"].as_array().expect("ids").len() + 8;
             let args = ["plan", "memory", &model, "--context", &tokens.to_string(), "--threads", "2", "--json"];
-            let plan = porism(fixture.home(), &[], &args);
+            let plan = porism(fixture.path(), &[], &args);
             if plan.code != Some(0) {
                 continue;
             }
             let plan: Value = serde_json::from_str(&plan.stdout).expect("JSON");
-            let (foreseen, measured) = (value(&plan, "run_peak"), peak_of_run(fixture.home(), &model, &prompt, answer));
+            let (foreseen, measured) = (value(&plan, "run_peak"), peak_of_run(fixture.path(), &model, &prompt, answer));
             let off = (foreseen - measured).abs();
             seen(&format!(
                 "{model}, {tokens} tokens: {:.1} MB foreseen, {:.1} MB measured",
@@ -377,18 +357,18 @@ fn long_text() -> String {
 fn a_bench_is_remembered() {
     let fixture = Fixture::new();
     let model = fixture.model.as_str();
-    let unmeasured = fixture.plan(&["serve", model]);
+    let unmeasured = plan(&fixture, &["serve", model]);
     assert_eq!(unmeasured.code, Some(2), "{unmeasured:?}");
     let bench =
         ["bench", "-m", model, "--test", "generate", "--generate", "2", "--depth", "0", "--repeat", "1", "--json"];
-    let ran = porism(fixture.home(), &[], &bench);
+    let ran = porism(fixture.path(), &[], &bench);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let machine: Value = serde_json::from_str(&ran.stdout).expect("JSON");
-    let kept = std::fs::read(fixture.home().join("machine.json")).expect("what was measured");
+    let kept = std::fs::read(fixture.path().join("machine.json")).expect("what was measured");
     let kept: Value = serde_json::from_slice(&kept).expect("JSON");
     assert_eq!(keys(&kept), ["read_gb_per_second", "f32_gflops", "int8_gops", "isa", "threads"]);
     assert_eq!(kept["f32_gflops"], machine["machine"]["f32_gflops"]);
-    let served = fixture.plan(&["serve", model]);
+    let served = plan(&fixture, &["serve", model]);
     assert_eq!(served.code, Some(0), "{served:?}");
     assert!(served.stderr.contains("as measured") && served.stdout.contains("the bound:"), "{served:?}");
 }

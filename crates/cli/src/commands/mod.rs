@@ -9,7 +9,6 @@ mod figures;
 mod input;
 pub mod inspect;
 pub mod long_context;
-pub mod machine;
 pub mod measure;
 pub mod models;
 pub mod plan;

@@ -144,3 +144,34 @@ impl Tiny {
         writer.commit().expect("a whole file");
     }
 }
+
+/// A tiny model in a folder that is the cache's home too.
+pub(crate) struct Fixture {
+    folder: tempfile::TempDir,
+    pub(crate) model: String,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Fixture {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = folder.path().join("tiny.gguf");
+        Tiny::default().write(&model);
+        Fixture { model: model.to_str().expect("UTF-8").to_string(), folder }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A run that has to succeed.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let ran = porism(self.path(), &[], args);
+        assert_eq!(ran.code, Some(0), "{args:?}\n{ran:?}");
+        ran
+    }
+
+    /// What a run prints, as JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.run(args).stdout).expect("JSON on stdout")
+    }
+}

@@ -15,9 +15,9 @@ use porism_measure::bench::{Neighbour, Plan, Report, Row, RowSpec, Test, first_t
 use porism_measure::limits;
 use porism_models::cpu::{Activations, CpuState, KvType};
 
-use super::machine::{Remembered, remember};
 use super::words::{ActivationsArg, KvArg, isa, kv_type, positive, thread_count};
 use crate::context::{Context, oversubscribed, say, usage};
+use crate::machine::{Remembered, remember};
 use crate::output;
 use crate::progress::Bar;
 use question::Question;

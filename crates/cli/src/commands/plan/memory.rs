@@ -9,9 +9,9 @@ use porism_plan::{Answer, KvType, Machine};
 
 use super::source::{SourceArgs, context_of, count, length, size};
 use super::{answered, asked};
-use crate::commands::machine::total_memory;
 use crate::commands::words::{KvArg, thread_count};
 use crate::context::Context;
+use crate::machine::total_memory;
 
 /// Weights, cache and activations; running, tuning and training; what fits
 ///

@@ -10,9 +10,9 @@ use porism_plan::{Answer, Machine, parameters};
 use super::memory::kv;
 use super::source::{SourceArgs, bandwidth, context_of, length, size, speed};
 use super::{answered, asked};
-use crate::commands::machine::{recall, total_memory};
 use crate::commands::words::KvArg;
 use crate::context::{Context, say};
+use crate::machine::{recall, total_memory};
 
 /// Tokens a second, bounded by what is read and by what is computed
 ///

@@ -7,8 +7,8 @@ use porism_plan::{Answer, Machine};
 
 use super::source::{SourceArgs, count, speed};
 use super::{answered, asked};
-use crate::commands::machine::recall;
 use crate::context::Context;
+use crate::machine::recall;
 
 /// Parameters of adapters, their share of the model, and the operations
 #[derive(Args)]
