@@ -1,8 +1,8 @@
 //! Moving a decoder's projections from their file's mapping into huge pages.
 //!
 //! A generated token reads every projection once, from end to end, and a mapping of a file comes in pages of four
-//! kilobytes: while one is translated, nothing is read. A copy in huge pages is read faster by a fifth and more, costs a
-//! second for some gigabytes, and takes the place of the mapped pages, which go back to the system piece by piece. What is
+//! kilobytes: while one is translated, nothing is read. A copy in huge pages made generation 3 to 15 %
+//! faster where it was measured, takes a tenth of a second for a gigabyte, and takes the place of the mapped pages, which go back to the system piece by piece. What is
 //! looked up row by row stays where it is, unless it is a projection too: embeddings, norms, experts.
 
 use std::sync::Arc;

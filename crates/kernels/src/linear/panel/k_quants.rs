@@ -303,12 +303,11 @@ impl Format for Q3K {
         // SAFETY: register operations only.
         unsafe {
             let (d, packed) = *header;
-            let mut scales = [_mm256_setzero_ps(); 2];
-            for (g, scale) in scales.iter_mut().enumerate() {
-                let six = byte(packed[j / 2], 2 * (j % 2) + g);
-                *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32))));
+            let mut groups = [_mm256_setzero_si256(); 2];
+            for (g, group) in groups.iter_mut().enumerate() {
+                *group = _mm256_sub_epi32(byte(packed[j / 2], 2 * (j % 2) + g), _mm256_set1_epi32(32));
             }
-            Scales { scales, mins: [_mm256_setzero_ps(); 2] }
+            Scales::two(d, groups)
         }
     }
 }
@@ -370,14 +369,13 @@ impl Format for Q6K {
         // SAFETY: register operations only.
         unsafe {
             let (d, packed) = *header;
-            let mut scales = [_mm256_setzero_ps(); 2];
-            for (g, scale) in scales.iter_mut().enumerate() {
+            let mut groups = [_mm256_setzero_si256(); 2];
+            for (g, group) in groups.iter_mut().enumerate() {
                 // The byte with its sign: up to the top and back.
                 let up = _mm_cvtsi32_si128(24 - 8 * (2 * (j % 2) + g) as i32);
-                let signed = _mm256_srai_epi32(_mm256_sll_epi32(packed[j / 2], up), 24);
-                *scale = _mm256_mul_ps(d, _mm256_cvtepi32_ps(signed));
+                *group = _mm256_srai_epi32(_mm256_sll_epi32(packed[j / 2], up), 24);
             }
-            Scales { scales, mins: [_mm256_setzero_ps(); 2] }
+            Scales::two(d, groups)
         }
     }
 }

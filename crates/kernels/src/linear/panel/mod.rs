@@ -69,6 +69,20 @@ impl Scales {
         Scales { scales: [scale, zero], mins: [zero; 2] }
     }
 
+    /// A whole multiple of `d` for each group, no minimum.
+    ///
+    /// # Safety
+    /// AVX2.
+    #[inline(always)]
+    unsafe fn two(d: __m256, groups: [__m256i; 2]) -> Scales {
+        // SAFETY: register operations only.
+        unsafe {
+            let scales =
+                [_mm256_mul_ps(d, _mm256_cvtepi32_ps(groups[0])), _mm256_mul_ps(d, _mm256_cvtepi32_ps(groups[1]))];
+            Scales { scales, mins: [_mm256_setzero_ps(); 2] }
+        }
+    }
+
     /// A scale and a minimum.
     ///
     /// # Safety
