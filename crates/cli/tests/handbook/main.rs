@@ -1,5 +1,6 @@
 //! The Book (`book/`): its links lead somewhere, and its commands print what it shows.
 
+mod figures;
 mod page;
 mod transcript;
 

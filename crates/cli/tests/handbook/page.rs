@@ -15,7 +15,7 @@ pub(crate) struct Page {
     pub(crate) targets: Vec<String>,
     /// The ids of its headings, as mdBook gives them.
     pub(crate) anchors: HashSet<String>,
-    /// Its `sh` blocks.
+    /// Its `console` blocks.
     pub(crate) transcripts: Vec<Transcript>,
     /// Models of the catalogue that its commands take: `<!-- models: NAME, NAME -->`.
     pub(crate) models: Vec<String>,
@@ -53,7 +53,7 @@ impl Page {
                     page.anchors.insert(if *count == 0 { id } else { format!("{id}-{count}") });
                     *count += 1;
                 }
-                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(kind))) if &*kind == "sh" => {
+                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(kind))) if &*kind == "console" => {
                     block = Some((text[..range.start].lines().count() + 1, String::new()));
                 }
                 Event::Text(lines) if block.is_some() => block.as_mut().expect("a block").1.push_str(&lines),

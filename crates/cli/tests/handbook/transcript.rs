@@ -1,4 +1,4 @@
-//! An `sh` block of the Book: commands behind `$ `, each with what it prints, or nothing where that is not shown.
+//! A `console` block of the Book: commands behind `$ `, each with what it prints, or nothing where that is not shown.
 //!
 //! What is shown is compared with what a command writes to stdout, line by line, white space at the end of lines
 //! aside. A line of `...` stands for any lines, a line that ends in ` ...` for any that begins so.
@@ -36,10 +36,10 @@ impl Transcript {
                     write!(step.command, "\n{line}").expect("room");
                 }
                 (None, Some(step)) => step.shown.push(line.trim_end().to_string()),
-                (None, None) => panic!("{place}: an sh block begins with `$ ` and a command, not with `{line}`"),
+                (None, None) => panic!("{place}: a console block begins with `$ ` and a command, not with `{line}`"),
             }
         }
-        assert!(!steps.is_empty(), "{place}: an sh block without a command");
+        assert!(!steps.is_empty(), "{place}: a console block without a command");
         for step in &mut steps {
             while step.shown.last().is_some_and(String::is_empty) {
                 step.shown.pop();
