@@ -20,6 +20,15 @@ use crate::root;
 
 type Drawn = Result<Plot, Box<dyn Error>>;
 
+/// The figures by name.
+const FIGURES: &[(&str, fn() -> Drawn)] = &[
+    ("attention-bytes", attention_bytes),
+    ("rope-frequencies", rope_frequencies),
+    ("long-context", long_context),
+    ("outliers", outliers),
+    ("batches", batches),
+];
+
 /// The matrix of scores and what tiles need instead, against the length.
 fn attention_bytes() -> Drawn {
     let model = presets::find("llama-7b")?;
@@ -159,15 +168,8 @@ fn batches() -> Drawn {
 
 #[test]
 fn figures_are_what_the_program_draws() {
-    let figures: [(&str, fn() -> Drawn); 5] = [
-        ("attention-bytes", attention_bytes),
-        ("rope-frequencies", rope_frequencies),
-        ("long-context", long_context),
-        ("outliers", outliers),
-        ("batches", batches),
-    ];
     let draw_anew = std::env::var_os("PORISM_DRAW_FIGURES").is_some();
-    for (name, figure) in figures {
+    for (name, figure) in FIGURES {
         let svg = figure().and_then(|plot| Ok(plot.svg()?)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let path = root().join("book/src/figures").join(name).with_extension("svg");
         if draw_anew {

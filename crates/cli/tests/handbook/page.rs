@@ -68,7 +68,8 @@ impl Page {
                         page.models.extend(names.split(',').map(|name| name.trim().to_string()));
                     }
                     for key in ["src=\"", "href=\""] {
-                        page.targets.extend(html.split(key).skip(1).filter_map(|t| t.split('"').next()).map(Into::into));
+                        page.targets
+                            .extend(html.split(key).skip(1).filter_map(|t| t.split('"').next()).map(Into::into));
                     }
                 }
                 _ => {}
