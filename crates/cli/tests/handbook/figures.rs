@@ -20,8 +20,10 @@ use crate::root;
 
 type Drawn = Result<Plot, Box<dyn Error>>;
 
-/// The figures by name.
-const FIGURES: &[(&str, fn() -> Drawn)] = &[
+/// A figure's name and what draws it.
+type Figure = (&'static str, fn() -> Drawn);
+
+const FIGURES: &[Figure] = &[
     ("attention-bytes", attention_bytes),
     ("rope-frequencies", rope_frequencies),
     ("long-context", long_context),
