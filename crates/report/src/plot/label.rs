@@ -40,7 +40,12 @@ impl Box {
 }
 
 /// What is taken already: points, and texts that were placed.
-pub(super) struct Taken(Vec<Box>);
+pub(super) struct Taken(Vec<(Box, f64)>);
+
+/// How bad it is to lie on a line, a point, or another text.
+const ON_LINE: f64 = 1.0;
+const ON_POINT: f64 = 2.0;
+const ON_TEXT: f64 = 5.0;
 
 impl Taken {
     /// Nothing yet.
@@ -50,7 +55,7 @@ impl Taken {
 
     /// Points are taken.
     pub(super) fn points(&mut self, points: &[[f64; 2]]) {
-        self.0.extend(points.iter().map(|&at| Box::around(at, 4.0)));
+        self.0.extend(points.iter().map(|&at| (Box::around(at, 4.0), ON_POINT)));
     }
 
     /// A line through points is taken.
@@ -60,7 +65,7 @@ impl Taken {
             let pieces = (dx.hypot(dy) / SPACING).ceil().clamp(1.0, 500.0);
             for i in 0..=pieces as usize {
                 let share = i as f64 / pieces;
-                self.0.push(Box::around([pair[0][0] + share * dx, pair[0][1] + share * dy], 1.5));
+                self.0.push((Box::around([pair[0][0] + share * dx, pair[0][1] + share * dy], 1.5), ON_LINE));
             }
         }
     }
@@ -90,7 +95,7 @@ impl Taken {
             side(-7.0, 14.0, Anchor::End),
         ];
         let cost = |space: Box| {
-            let taken: f64 = self.0.iter().map(|other| space.overlap(*other)).sum();
+            let taken: f64 = self.0.iter().map(|(other, weight)| weight * space.overlap(*other)).sum();
             taken + 50.0 * space.outside(area)
         };
         let mut best = places[0];
@@ -101,7 +106,7 @@ impl Taken {
                 (best, least) = (*place, this);
             }
         }
-        self.0.push(best.2);
+        self.0.push((best.2, ON_TEXT));
         (best.0, best.1)
     }
 }

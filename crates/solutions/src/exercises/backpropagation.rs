@@ -82,8 +82,8 @@ fn solve(settings: &Settings) -> Result<Solution> {
 
     let part = solution.part(format!("What are the weights after a step of size {}?", show(lr)));
     let next = mlp.step(&back.weights, lr);
-    for i in 0..2 {
-        let work = format!("{} - {} x {}", show(w[i]), show(lr), operand(back.weights.second[i]));
+    for (i, weight) in w.iter().enumerate() {
+        let work = format!("{} - {} x {}", show(*weight), show(lr), operand(back.weights.second[i]));
         part.number(&format!("w2_{}", i + 1), format!("w2[{}]", i + 1), work, next.second[i]);
     }
     for (i, row) in mlp.first.iter().enumerate() {

@@ -65,12 +65,12 @@ fn solve(settings: &Settings) -> Result<Solution> {
     let factor = 1.0 - 2.0 * lr;
     part.number("factor", "distance to 3, after : before", format!("1 - 2 x {}", show(lr)), factor);
     part.remark(match factor.abs() {
-        f if f == 0.0 => "Each step lands on the minimum: 0.5 is one over the second derivative.".to_string(),
+        0.0 => "Each step lands on the minimum: 0.5 is one over the second derivative.".to_string(),
         f if f < 1.0 && factor > 0.0 => {
             format!("Each step leaves {} of the distance: it comes closer and never passes 3.", show(f))
         }
         f if f < 1.0 => format!("Each step passes 3 and ends at {} of the distance, on the other side.", show(f)),
-        f if f == 1.0 => "The distance stays the same: theta never arrives.".to_string(),
+        1.0 => "The distance stays the same: theta never arrives.".to_string(),
         f => format!(
             "Each step makes the distance {} times as large: it diverges. A step size has to be below 1.",
             show(f)

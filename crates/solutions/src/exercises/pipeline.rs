@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use porism_plan::parameters::answer as model;
 use porism_plan::train::{Training, answer as train};
 use porism_plan::units::count;
-use porism_plan::{Answer, GivenDimensions, parameters, presets};
+use porism_plan::{GivenDimensions, parameters, presets};
 use porism_report::plot::{Axis, Plot, Series};
 
 use super::planned::planned;
@@ -81,7 +81,7 @@ fn solve(settings: &Settings) -> Result<Solution> {
         "bf16 has the exponents of fp32 (8 bits) and so its range, with 7 bits behind the point where fp16 has 10.",
     );
 
-    training_errata(&mut solution, settings, &trained)?;
+    training_errata(&mut solution)?;
     number_errata(&mut solution);
     Ok(solution)
 }
@@ -89,7 +89,7 @@ fn solve(settings: &Settings) -> Result<Solution> {
 /// Device hours of Llama 2 7B on 2e12 tokens (Touvron et al. 2023, "Llama 2", table 2; A100).
 const PUBLISHED_HOURS: f64 = 184_320.0;
 
-fn training_errata(solution: &mut Solution, settings: &Settings, trained: &Answer) -> Result<()> {
+fn training_errata(solution: &mut Solution) -> Result<()> {
     let answer = model(&presets::find("llama-7b")?, &[])?;
     let steps = vec![
         planned(&answer, "more_embedding", "embedding and head")?,
@@ -101,21 +101,24 @@ fn training_errata(solution: &mut Solution, settings: &Settings, trained: &Answe
                  the book names.";
     solution.erratum("12 L d^2 accounts for \"biases and layer norms\" too", right, steps);
 
-    let value = |key: &str| trained.find(key).map_or(f64::NAN, |line| line.value.real());
-    let (devices, share) = (settings.get("devices"), settings.get("utilization"));
-    let days = value("seconds") / DAY;
+    // The book's numbers, whatever is set.
+    let (devices, share) = (1024, 0.4);
+    let training = Training {
+        parameters: parameters::total(&presets::find("llama-7b")?)?.rounded(),
+        tokens: Some(2_000_000_000_000),
+        batch: 4_000_000,
+        flops: Some(312_000_000_000_000),
+        devices,
+        utilization: share,
+    };
+    let days = train(None, &training)?.find("seconds").map_or(f64::NAN, |line| line.value.real()) / DAY;
     let steps = vec![
-        Step::number(
-            "days",
-            format!("days at a share of {}", show(share)),
-            "6 N D / (devices x operations x share)",
-            days,
-        ),
+        Step::number("days", "days at 40 % of 1024 A100", "6 N D / (1024 x 312e12 x 0.4)", days),
         Step::number(
             "published_days",
-            "days of Llama 2 7B, 2e12 tokens",
-            format!("{} device hours / (24 x {})", show(PUBLISHED_HOURS), show(devices)),
-            PUBLISHED_HOURS / (24.0 * devices),
+            "days of Llama 2 7B, as published",
+            format!("{} device hours / (24 x {devices})", show(PUBLISHED_HOURS)),
+            PUBLISHED_HOURS / (24.0 * devices as f64),
         ),
         Step::number("share_of_25_days", "share used if it took 25 days", "", days * share / 25.0)
             .shown(percent(days * share / 25.0)),
@@ -139,10 +142,10 @@ fn number_errata(solution: &mut Solution) {
                  by one. What rounds to zero is what is at most half of the smallest, 3e-8.";
     solution.erratum("fp16 has the range [6e-8, 65504], and below it numbers become 0", right, steps);
 
-    let over = f16::from_f64(7e4);
+    let (over, again) = (f16::from_f64(7e4), f16::from_f64(7e4));
     let steps = vec![
         Step::number("overflow", "70,000 in fp16", "infinite, not NaN", over.to_f64()),
-        Step::number("overflow_difference", "its difference with itself", "inf - inf", (over - over).to_f64()),
+        Step::number("overflow_difference", "its difference with itself", "inf - inf", (over - again).to_f64()),
     ];
     let right = "What is too large becomes infinite. NaN is what comes of it afterwards, in inf - inf or 0 x inf.";
     solution.erratum("an overflow in fp16 is \"NaN\"", right, steps);
