@@ -136,7 +136,7 @@ fn a_change_stands_beside_the_book() {
     let wanted = ["section", "chapter", "title", "settings", "set", "changed", "before", "after", "figure"];
     assert_eq!(keys(&both), wanted);
     assert_eq!(both["set"], serde_json::json!({"lr": 0.5, "steps": 4.0}));
-    assert_eq!(step(&both["before"], "theta1")["value"], 0.6);
+    assert_eq!(step(&both["before"], "theta1")["shown"], "0.6");
     assert_eq!(step(&both["after"], "theta1")["value"], 3.0);
     let changed: Vec<&str> = both["changed"].as_array().expect("keys").iter().flat_map(Value::as_str).collect();
     assert!(changed.contains(&"theta1") && changed.contains(&"theta4") && !changed.contains(&"dy_dw"), "{changed:?}");

@@ -51,6 +51,7 @@ fn every_setting_changes_something() {
         for setting in exercise.settings {
             // Towards whichever end is further from the default.
             let nudged = match setting.whole {
+                true if setting.default >= 100.0 => (setting.default * 1.5).floor().min(setting.high),
                 true if setting.default + 1.0 <= setting.high => setting.default + 1.0,
                 true => setting.default - 1.0,
                 false if setting.default == 0.0 => (setting.high * 0.1).min(0.3),

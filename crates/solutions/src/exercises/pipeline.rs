@@ -133,7 +133,7 @@ fn number_errata(solution: &mut Solution) {
     let fp = |x: f64| f16::from_f64(x).to_f64();
     let off = |x: f64| (fp(x) - x).abs() / x;
     let steps = vec![
-        Step::number("fp16_of_8e-8", "8e-8 in fp16", "one bit is left of ten", fp(8e-8)),
+        Step::number("fp16_of_8e-8", "8e-8 in fp16", "one bit is left of eleven", fp(8e-8)),
         Step::number("fp16_of_8e-8_off", "  off by", "", off(8e-8)).shown(percent(off(8e-8))),
         Step::number("fp16_of_4e-8", "4e-8 in fp16, below 6e-8", "rounded up, not lost", fp(4e-8)),
         Step::number("fp16_of_2e-8", "2e-8 in fp16", "lost", fp(2e-8)),
@@ -160,8 +160,8 @@ fn number_errata(solution: &mut Solution) {
         Step::number("sum_fp16", "0.001 a thousand times in fp16", "exactly: 1", in_fp16.to_f64()),
         Step::number("sum_bf16", "the same in bf16", "stuck: less than half a step is lost", in_bf16.to_f64()),
     ];
-    let right = "A sum in bf16 stands still as soon as what is added is less than half a step of it, 2^-8 of the sum. So products are \
-                 taken in bf16, and sums, averages and the weights that are updated are kept in fp32 (Micikevicius et al. 2018).";
+    let right = "A sum in bf16 stands still as soon as what is added is less than half a step of it, at most 2^-8 of the sum. So products are \
+                 taken in bf16, and sums, averages and the weights that are updated are kept in fp32, as Micikevicius et al. (2018) do beside fp16.";
     solution.erratum("\"precision matters less than range for gradient accumulation\"", right, steps);
 }
 

@@ -4,7 +4,7 @@ mod json;
 mod text;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -36,8 +36,8 @@ pub struct BookArgs {
     #[arg(long, value_name = "NAME=VALUE", requires = "section")]
     set: Vec<String>,
     /// Draw the figure into this file, which is replaced [default with --set: SECTION.svg]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", requires = "section")]
-    svg: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "section")]
+    svg: Option<Option<PathBuf>>,
     /// Print JSON: the list, the solution, or both runs
     #[arg(long)]
     json: bool,
@@ -67,7 +67,7 @@ pub fn run(args: BookArgs) -> Result<()> {
             true => output::json(&json::solution(exercise, &before))?,
             false => output::text(&text::solution(exercise, &before))?,
         }
-        return args.svg.map_or(Ok(()), |file| draw(exercise, &before.solution.figure, &file));
+        return args.svg.map_or(Ok(()), |file| draw(exercise, &before.solution.figure, file));
     }
     let after = solved(settings)?;
     let changes = after.settings.changes();
@@ -76,15 +76,14 @@ pub fn run(args: BookArgs) -> Result<()> {
         true => output::json(&json::comparison(exercise, &before, &after, &both))?,
         false => output::text(&text::comparison(exercise, &after, &both))?,
     }
-    draw(exercise, &both.figure, &args.svg.unwrap_or_default())
+    draw(exercise, &both.figure, args.svg.flatten())
 }
 
 /// Writes a figure, by default into a file named by the section.
-fn draw(exercise: &Exercise, figure: &Plot, file: &Path) -> Result<()> {
-    let by_section = PathBuf::from(format!("{}.svg", exercise.section));
-    let file = if file.as_os_str().is_empty() { &by_section } else { file };
+fn draw(exercise: &Exercise, figure: &Plot, file: Option<PathBuf>) -> Result<()> {
+    let file = file.unwrap_or_else(|| format!("{}.svg", exercise.section).into());
     let svg = figure.svg()?;
-    let mut out = AtomicFile::create(file)?;
+    let mut out = AtomicFile::create(&file)?;
     out.write_all(svg.as_bytes())?;
     out.commit()?;
     say(&format!("drawn into {}", file.display()));
