@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, convert, detokenize, embed, inspect, measure, models, plan, pull, run, template, tokenize};
+use commands::{
+    bench, book, convert, detokenize, embed, inspect, measure, models, plan, pull, run, template, tokenize,
+};
 use context::{Context, Usage, say};
 
 /// Run, convert and measure open-weight language models on the machine you have.
@@ -31,6 +33,7 @@ use context::{Context, Usage, say};
   porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
   porism bench                                 how fast this machine runs it
   porism plan memory model.gguf --ram 16GiB    what fits, before you start
+  porism book I.3.3 --set lr=0.5               an exercise of the book, with one thing changed
 
 A model is named by -m/--model everywhere: a path, a name of `porism models`, or a hub id
 (owner/repo[:quant|/file]). Without it the default model is used.")]
@@ -56,6 +59,7 @@ enum Command {
     Measure(measure::MeasureArgs),
     Bench(bench::BenchArgs),
     Plan(plan::PlanArgs),
+    Book(book::BookArgs),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Measure(args) => measure::run(args, &context),
         Command::Bench(args) => bench::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),
+        Command::Book(args) => book::run(args),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! One command a file: its flags with their help, and what it says.
 
 pub mod bench;
+pub mod book;
 mod chat;
 pub mod convert;
 pub mod detokenize;

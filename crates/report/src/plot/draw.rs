@@ -92,8 +92,21 @@ fn make_square(area: &mut Area) {
 }
 
 fn draw_labels(svg: &mut Svg, plot: &Plot, area: &Area) {
-    let marked = plot.series.iter().filter(|s| s.mark != Mark::Line || !s.labels.is_empty());
-    let mut taken = Taken::by(marked.flat_map(|s| &s.points).map(|&p| area.place(p)));
+    if plot.series.iter().all(|s| s.labels.is_empty()) {
+        return;
+    }
+    let mut taken = Taken::nothing();
+    for series in &plot.series {
+        let on_paper: Vec<[f64; 2]> = series.points.iter().map(|&p| area.place(p)).collect();
+        match series.mark {
+            Mark::Line => taken.line(&on_paper),
+            Mark::Points => taken.points(&on_paper),
+            Mark::LineAndPoints => {
+                taken.line(&on_paper);
+                taken.points(&on_paper);
+            }
+        }
+    }
     for series in &plot.series {
         for (&point, text) in series.points.iter().zip(&series.labels).filter(|(_, text)| !text.is_empty()) {
             let (at, anchor) = taken.place(area, area.place(point), text);

@@ -6,6 +6,9 @@ use super::svg::{Anchor, width_of};
 /// The size of such a text.
 pub(super) const SIZE: f64 = 12.0;
 
+/// From one place to the next where a line is looked at.
+const SPACING: f64 = 3.0;
+
 /// A rectangle on the paper.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Box {
@@ -37,12 +40,34 @@ impl Box {
 }
 
 /// What is taken already: points, and texts that were placed.
-pub(super) struct Taken(Vec<Box>);
+pub(super) struct Taken(Vec<(Box, f64)>);
+
+/// How bad it is to lie on a line, a point, or another text.
+const ON_LINE: f64 = 1.0;
+const ON_POINT: f64 = 2.0;
+const ON_TEXT: f64 = 5.0;
 
 impl Taken {
-    /// The points of a plot.
-    pub(super) fn by(points: impl Iterator<Item = [f64; 2]>) -> Taken {
-        Taken(points.map(|at| Box::around(at, 4.0)).collect())
+    /// Nothing yet.
+    pub(super) fn nothing() -> Taken {
+        Taken(Vec::new())
+    }
+
+    /// Points are taken.
+    pub(super) fn points(&mut self, points: &[[f64; 2]]) {
+        self.0.extend(points.iter().map(|&at| (Box::around(at, 4.0), ON_POINT)));
+    }
+
+    /// A line through points is taken.
+    pub(super) fn line(&mut self, points: &[[f64; 2]]) {
+        for pair in points.windows(2) {
+            let [dx, dy] = [pair[1][0] - pair[0][0], pair[1][1] - pair[0][1]];
+            let pieces = (dx.hypot(dy) / SPACING).ceil().clamp(1.0, 500.0);
+            for i in 0..=pieces as usize {
+                let share = i as f64 / pieces;
+                self.0.push((Box::around([pair[0][0] + share * dx, pair[0][1] + share * dy], 1.5), ON_LINE));
+            }
+        }
     }
 
     /// The best of eight places around a point for a text, which is then taken.
@@ -70,7 +95,7 @@ impl Taken {
             side(-7.0, 14.0, Anchor::End),
         ];
         let cost = |space: Box| {
-            let taken: f64 = self.0.iter().map(|other| space.overlap(*other)).sum();
+            let taken: f64 = self.0.iter().map(|(other, weight)| weight * space.overlap(*other)).sum();
             taken + 50.0 * space.outside(area)
         };
         let mut best = places[0];
@@ -81,7 +106,7 @@ impl Taken {
                 (best, least) = (*place, this);
             }
         }
-        self.0.push(best.2);
+        self.0.push((best.2, ON_TEXT));
         (best.0, best.1)
     }
 }
