@@ -1,9 +1,10 @@
-//! The Book's figures, drawn from what the program computes; what is measured comes from `book/figures`.
+//! The Book's figures, drawn by commands or from what the program computes; what is measured comes from `book/figures`.
 //!
 //! `PORISM_DRAW_FIGURES=1 cargo test -p porism --test handbook figures` draws them anew. Without that the pictures in
 //! `book/src/figures` have to be these.
 
 use std::error::Error;
+use std::process::Command;
 
 use porism_kernels::BlockType;
 use porism_kernels::block::{dequantize, quantize};
@@ -168,16 +169,42 @@ fn batches() -> Drawn {
     Ok(plot.with(Series::trace("by reading", reading)).with(Series::trace("by computing", computing).dashed()))
 }
 
+/// Figures that a command draws: its arguments, to which `--svg FILE` is added.
+const BY_COMMAND: &[(&str, &[&str])] = &[
+    ("descent", &["book", "I.1.3", "--set", "lr=1.05"]),
+    ("residuals", &["book", "I.6.4"]),
+    ("policy", &["book", "I.7.4"]),
+    ("sixteen-bits", &["book", "III.IV"]),
+];
+
+/// What a command draws.
+fn by_command(args: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("figure.svg");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_porism"));
+    let out = command.args(args).arg("--svg").arg(&file).env("PORISM_HOME", folder.path()).output();
+    let out = out.expect("the binary runs");
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    std::fs::read_to_string(file).expect("a figure")
+}
+
 #[test]
 fn figures_are_what_the_program_draws() {
+    let by_code = FIGURES.iter().map(|(name, figure)| {
+        let svg = figure().and_then(|plot| Ok(plot.svg()?));
+        (*name, svg.unwrap_or_else(|e| panic!("{name}: {e}")))
+    });
+    let drawn = by_code.chain(BY_COMMAND.iter().map(|(name, args)| (*name, by_command(args))));
     let draw_anew = std::env::var_os("PORISM_DRAW_FIGURES").is_some();
-    for (name, figure) in FIGURES {
-        let svg = figure().and_then(|plot| Ok(plot.svg()?)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut stale = Vec::new();
+    for (name, svg) in drawn {
         let path = root().join("book/src/figures").join(name).with_extension("svg");
         if draw_anew {
             std::fs::write(&path, &svg).expect("a figure");
         }
-        let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == svg, "{name}.svg is not what is drawn now: set PORISM_DRAW_FIGURES=1 to draw it anew");
+        if std::fs::read_to_string(&path).unwrap_or_default() != svg {
+            stale.push(name);
+        }
     }
+    assert!(stale.is_empty(), "{stale:?} are not what is drawn now: PORISM_DRAW_FIGURES=1 draws them anew");
 }
