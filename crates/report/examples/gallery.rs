@@ -1,4 +1,5 @@
-//! Draws one plot of each kind into a folder, to be looked at: `cargo run -p porism-report --example gallery -- FOLDER`.
+//! Draws one plot of each kind into a folder, to be looked at:
+//! `cargo run -p porism-report --example gallery -- FOLDER`.
 
 use std::path::Path;
 

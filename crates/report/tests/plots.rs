@@ -88,7 +88,8 @@ proptest! {
         let labels = points.iter().map(|p| format!("{name}{}", p[0])).collect();
         let series = Series::trace(name.clone(), points).labelled(labels);
         for y in [Axis::log(name.clone()), Axis::linear(name.clone())] {
-            let plot = Plot { true_angles: angles, ..Plot::new(name.clone(), Axis::linear(""), y).with(series.clone()) };
+            let plot = Plot::new(name.clone(), Axis::linear(""), y).with(series.clone());
+            let plot = Plot { true_angles: angles, ..plot };
             let svg = plot.svg().expect("a picture");
             prop_assert!(well_formed(&svg));
             prop_assert!(attribute(&svg, "cx").into_iter().all(|x| (0.0..=720.0).contains(&x)));

@@ -61,8 +61,8 @@ impl Layers {
     }
 }
 
-/// The length of the gradient, by the tape, as it is carried back: 1 at the output, then at the input of the last layer,
-/// and so on to the first. The tape has one layer at a time, and the gradient is made length 1 again before each, so
+/// The length of the gradient, by the tape, as it is carried back: 1 at the output, then at the input of the last
+/// layer, and so on to the first. The tape has one layer at a time, and the gradient is made length 1 again before each, so
 /// that what is tiny does not become zero.
 ///
 /// # Errors

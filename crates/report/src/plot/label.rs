@@ -34,13 +34,16 @@ impl Box {
         let over = |x: f64| x.max(0.0);
         over(area.left - self.left)
             + over(self.right - area.right)
-            + over(area.top - self.top)
+            + over(area.top - ABOVE - self.top)
             + over(self.bottom - area.bottom)
     }
 }
 
 /// What is taken already: points, and texts that were placed.
 pub(super) struct Taken(Vec<(Box, f64)>);
+
+/// How far a text may stand out above the area, where there is only the margin.
+const ABOVE: f64 = 8.0;
 
 /// How bad it is to lie on a line, a point, or another text.
 const ON_LINE: f64 = 1.0;

@@ -76,15 +76,18 @@ fn solve(settings: &Settings) -> Result<Solution> {
     )?;
     let off = exactness()?;
     part.number("tile_difference", "tiles differ from the whole matrix by", "512 tokens, f32 beside f64", off);
-    part.remark("Tiles compute every product of the whole matrix; they only never write it down. What is saved is traffic between memory and cache. On the way back they compute the scores once more.");
+    part.remark(
+        "Tiles compute every product of the whole matrix; they only never write it down. What is saved is traffic \
+         between memory and cache. On the way back they compute the scores once more.",
+    );
 
     if (settings.count("window") as u64) < tokens {
         let window = Step {
             key: "causal_share_of_window".into(),
             ..planned(&answer, "window_causal_share", "of the pairs that a causal model has")?
         };
-        let right = "W / n holds against all n^2 pairs. A causal model has only about half of these, and a window saves less of them: rows \
-                     before W see no fewer.";
+        let right = "W / n holds against all n^2 pairs. A causal model has only about half of these, and a window \
+                     saves less of them: rows before W see no fewer.";
         solution.erratum("a window costs W / n \"of the full attention cost\"", right, vec![window]);
     }
     Ok(solution)

@@ -113,14 +113,14 @@ fn solve(settings: &Settings) -> Result<Solution> {
     part.add(Step::number("analogies_all", "the same, given words not left out", "", right).shown(all));
     part.remark(match cosine(&royal, &common) {
         c if c > 0.5 => {
-            "Differences of words are directions: the one from he to she is much the same for a king and for a man. No single \
-             number of a vector means she."
+            "Differences of words are directions: the one from he to she is much the same for a king and for a man. \
+             No single number of a vector means she."
         }
         _ => "With these settings he and she are no direction: the vectors are too short, or saw too little text.",
     });
     part.remark(
-        "In vectors of large texts the nearest word is often one of the three given ones, so it is usual to leave these out \
-         (Linzen 2016).",
+        "In vectors of large texts the nearest word is often one of the three given ones, so it is usual to leave \
+         these out (Linzen 2016).",
     );
 
     let part = solution.part("Why a matrix for centers and another for contexts?");
@@ -168,8 +168,8 @@ fn solve(settings: &Settings) -> Result<Solution> {
 
     if 2 * asked_tied.right > asked_tied.asked {
         part.remark(
-            "The analogies do not need the second matrix: they are answered by directions among words, which one matrix has \
-             too. What it cannot have is a low score of a word with itself.",
+            "The analogies do not need the second matrix: they are answered by directions among words, which one \
+             matrix has too. What it cannot have is a low score of a word with itself.",
         );
     }
     Ok(solution)

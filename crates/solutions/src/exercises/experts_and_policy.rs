@@ -109,7 +109,10 @@ fn solve(settings: &Settings) -> Result<Solution> {
     let good = grid.iter().copied().max_by(|a, b| at(*a).total_cmp(&at(*b))).unwrap_or(1.0);
     part.number("best_beta", "the beta whose answers are worth most", "searched from 0.01 to 1000", good);
     part.number("best_worth", "what they are worth", "", at(good));
-    part.remark("pi = reference x e^(reward / beta) / Z. At 0 the policy says what the reward model likes best, flaw and all; at infinity it is the reference and nothing was learnt.");
+    part.remark(
+        "pi = reference x e^(reward / beta) / Z. At 0 the policy says what the reward model likes best, flaw and all; \
+         at infinity it is the reference and nothing was learnt.",
+    );
 
     let part = solution.part("Why does a model that predicts the next token need RLHF?");
     part.number(
@@ -119,7 +122,10 @@ fn solve(settings: &Settings) -> Result<Solution> {
         at(f64::INFINITY),
     );
     part.number("aligned_worth", "worth at the best beta", "what is preferred", at(good));
-    part.remark("Pretraining makes likely text, good and bad alike; a preference shifts weight among answers that the model already has. It adds none: an answer that the reference never gives stays at 0 for every beta.");
+    part.remark(
+        "Pretraining makes likely text, good and bad alike; a preference shifts weight among answers that the model \
+         already has. It adds none: an answer that the reference never gives stays at 0 for every beta.",
+    );
 
     experts_errata(&mut solution, experts, top, &routed)?;
     Ok(solution)
@@ -175,8 +181,8 @@ fn experts_errata(solution: &mut Solution, experts: usize, top: usize, routed: &
             steps.push(Step::number(&format!("active_{key}"), what, work, 100.0 * share).shown(percent(share)));
         }
     }
-    let right = "top / experts is the share of the experts' parameters. Attention, embeddings, the head and the router work on every \
-                 token.";
+    let right = "top / experts is the share of the experts' parameters. Attention, embeddings, the head and the \
+                 router work on every token.";
     solution.erratum(
         format!("{} \"of parameters\" are active a token", percent(top as f64 / experts as f64)),
         right,
@@ -188,8 +194,8 @@ fn experts_errata(solution: &mut Solution, experts: usize, top: usize, routed: &
         Step::number("touched", format!("experts used by {tokens} tokens together"), "counted", 100.0 * touched)
             .shown(percent(touched)),
     ];
-    let right = "One token alone reads so few. The tokens of a batch or a prompt choose different experts, so that nearly all are read; and \
-                 all have to be in memory, since nobody knows the next token's.";
+    let right = "One token alone reads so few. The tokens of a batch or a prompt choose different experts, so that \
+                 nearly all are read; and all have to be in memory, since nobody knows the next token's.";
     solution.erratum("a forward pass \"only needs to load\" the chosen experts", right, steps);
     Ok(())
 }

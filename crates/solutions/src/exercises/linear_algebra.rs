@@ -63,8 +63,8 @@ fn solve(settings: &Settings) -> Result<Solution> {
     }
 
     if first == 0.0 && norm(&x1) * norm(&w) > 0.0 {
-        let right = "A score of 0 is not aligned with w at all, neither way: x1 is at a right angle to w and lies on the \
-                     boundary itself. It is undecided, where x2 is clearly on the negative side.";
+        let right = "A score of 0 is not aligned with w at all, neither way: x1 is at a right angle to w and lies on \
+                     the boundary itself. It is undecided, where x2 is clearly on the negative side.";
         let steps = vec![
             Step::number("w_angle1", "angle of w and x1, degrees", "acos(0)", cosine(&w, &x1).acos().to_degrees()),
             Step::number("distance2", "x2 from the boundary", "(w . x2) / |w|", second / norm(&w)),

@@ -86,9 +86,9 @@ fn solve(settings: &Settings) -> Result<Solution> {
     for (p, loss) in [0.25, 0.1, 0.01].into_iter().zip(worse) {
         steps.push(Step::number(&format!("loss_{p}"), format!("loss at p = {p}"), format!("-ln {p}"), loss));
     }
-    let right = "ln 2 is the loss of a model that is undecided between two answers. One that is sure of the wrong answer loses \
-                 more, without bound: -ln p grows beyond everything as p goes to 0. It is the entropy of a yes-or-no \
-                 answer that ln 2 is the maximum of.";
+    let right = "ln 2 is the loss of a model that is undecided between two answers. One that is sure of the wrong \
+                 answer loses more, without bound: -ln p grows beyond everything as p goes to 0. It is the entropy of \
+                 a yes-or-no answer that ln 2 is the maximum of.";
     solution.erratum("ln 2 is \"the maximum possible loss for a single example\"", right, steps);
     Ok(solution)
 }

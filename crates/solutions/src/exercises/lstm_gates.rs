@@ -62,7 +62,10 @@ fn solve(settings: &Settings) -> Result<Solution> {
             largest_difference(&step.after, &step.candidate),
         );
     }
-    part.remark("With the forget gate at 1 and the input gate at 0 the memory passes through untouched; swapped, it is replaced.");
+    part.remark(
+        "With the forget gate at 1 and the input gate at 0 the memory passes through untouched; swapped, it is \
+         replaced.",
+    );
 
     let part = solution.part("Why does an added update keep the gradient alive, where a multiplied one would not?");
     let slopes = cell.forced(forget, input, Update::Added)?.slopes;
@@ -87,8 +90,8 @@ fn solve(settings: &Settings) -> Result<Solution> {
         Step::numbers("free_slopes", "c after by c before, in all", "by the tape", &step.slopes),
         Step::number("free_difference", "largest difference", "", largest_difference(&step.forget, &step.slopes)),
     ];
-    let right = "That is the path along the memory itself. In a cell that runs, h = o tanh(c) carries the memory into all gates of \
-                 the next step, and the whole derivative has these terms too.";
+    let right = "That is the path along the memory itself. In a cell that runs, h = o tanh(c) carries the memory into \
+                 all gates of the next step, and the whole derivative has these terms too.";
     solution.erratum("the derivative of c by the c before is \"just the forget gate\"", right, steps);
     Ok(solution)
 }

@@ -96,9 +96,9 @@ fn training_errata(solution: &mut Solution) -> Result<()> {
         planned(&answer, "more_feed_forward", "three projections, for a gate")?,
         planned(&answer, "more_small", "norms")?,
     ];
-    let right = "12 L d^2 counts four projections of attention and two of a network of width 4 d, and no norms. LLaMA has no biases, \
-                 and three projections of width 11,008 in its network. Most of what is missing is embedding and head, which \
-                 the book names.";
+    let right = "12 L d^2 counts four projections of attention and two of a network of width 4 d, and no norms. LLaMA \
+                 has no biases, and three projections of width 11,008 in its network. Most of what is missing is \
+                 embedding and head, which the book names.";
     solution.erratum("12 L d^2 accounts for \"biases and layer norms\" too", right, steps);
 
     // The book's numbers, whatever is set.
@@ -123,8 +123,9 @@ fn training_errata(solution: &mut Solution) -> Result<()> {
         Step::number("share_of_25_days", "share used if it took 25 days", "", days * share / 25.0)
             .shown(percent(days * share / 25.0)),
     ];
-    let right = "With 40 % of an A100's 312e12 operations a second it is about a week, and a week is what the makers of Llama 2 report \
-                 (Touvron et al. 2023, table 2). 20 to 30 days would leave the devices idle most of the time.";
+    let right = "With 40 % of an A100's 312e12 operations a second it is about a week, and a week is what the makers \
+                 of Llama 2 report (Touvron et al. 2023, table 2). 20 to 30 days would leave the devices idle most of \
+                 the time.";
     solution.erratum("training a 7B model on 2T tokens takes \"20-30 days on a 1024-GPU cluster\"", right, steps);
     Ok(())
 }
@@ -138,8 +139,8 @@ fn number_errata(solution: &mut Solution) {
         Step::number("fp16_of_4e-8", "4e-8 in fp16, below 6e-8", "rounded up, not lost", fp(4e-8)),
         Step::number("fp16_of_2e-8", "2e-8 in fp16", "lost", fp(2e-8)),
     ];
-    let right = "6e-8 is 2^-24, the smallest subnormal number. Full precision ends at 2^-14 = 6.1e-5 already; below, bits are lost one \
-                 by one. What rounds to zero is what is at most half of the smallest, 3e-8.";
+    let right = "6e-8 is 2^-24, the smallest subnormal number. Full precision ends at 2^-14 = 6.1e-5 already; below, \
+                 bits are lost one by one. What rounds to zero is what is at most half of the smallest, 3e-8.";
     solution.erratum("fp16 has the range [6e-8, 65504], and below it numbers become 0", right, steps);
 
     let (over, again) = (f16::from_f64(7e4), f16::from_f64(7e4));
@@ -160,8 +161,9 @@ fn number_errata(solution: &mut Solution) {
         Step::number("sum_fp16", "0.001 a thousand times in fp16", "exactly: 1", in_fp16.to_f64()),
         Step::number("sum_bf16", "the same in bf16", "stuck: less than half a step is lost", in_bf16.to_f64()),
     ];
-    let right = "A sum in bf16 stands still as soon as what is added is less than half a step of it, at most 2^-8 of the sum. So products are \
-                 taken in bf16, and sums, averages and the weights that are updated are kept in fp32, as Micikevicius et al. (2018) do beside fp16.";
+    let right = "A sum in bf16 stands still as soon as what is added is less than half a step of it, at most 2^-8 of \
+                 the sum. So products are taken in bf16, and sums, averages and the weights that are updated are kept \
+                 in fp32, as Micikevicius et al. (2018) do beside fp16.";
     solution.erratum("\"precision matters less than range for gradient accumulation\"", right, steps);
 }
 

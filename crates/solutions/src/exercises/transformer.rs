@@ -124,9 +124,10 @@ fn solve(settings: &Settings) -> Result<Solution> {
         ),
         Step::number("halved_layer", "through one of them", "1 - 0.5", halved[1]),
     ];
-    let right = "The identity adds 1, but the sum can be anything: a layer that takes away half of its input has f' = -0.5, and the \
-                 gradient halves although the path is there. What saves real stacks is that f' is small or of changing \
-                 sign. And without the path it is gain and depth that decide: set gain=1.5 to see the gradient live.";
+    let right = "The identity adds 1, but the sum can be anything: a layer that takes away half of its input has f' = \
+                 -0.5, and the gradient halves although the path is there. What saves real stacks is that f' is small \
+                 or of changing sign. And without the path it is gain and depth that decide: set gain=1.5 to see the \
+                 gradient live.";
     solution.erratum("the identity \"guarantees a gradient of at least 1\"", right, steps);
     Ok(solution)
 }

@@ -1,5 +1,5 @@
-//! word2vec: skip-gram with negative sampling (Mikolov et al. 2013), on a small text that a grammar makes (book, Part I,
-//! 5.1).
+//! word2vec: skip-gram with negative sampling (Mikolov et al. 2013), on a small text that a grammar makes (book,
+//! Part I, 5.1).
 
 mod corpus;
 mod train;

@@ -1,7 +1,7 @@
 //! Training: one pair and its negatives at a time, as word2vec's own program does it.
 //!
-//! The loss of a pair is `-log sigmoid(v . u) - sum log sigmoid(-v . u_n)` with the center's vector v, the context's u and
-//! those of words drawn by their counts to the power 3/4; its gradients are `(sigmoid(v . u) - label) u` and `.. v`.
+//! The loss of a pair is `-log sigmoid(v . u) - sum log sigmoid(-v . u_n)` with the center's vector v, the context's u
+//! and those of words drawn by their counts to the power 3/4; its gradients are `(sigmoid(v . u) - label) u` and `.. v`.
 
 use super::Corpus;
 use crate::logistic::sigmoid;

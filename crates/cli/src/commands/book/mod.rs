@@ -18,8 +18,8 @@ use crate::output;
 /// The book's exercises, solved: every number computed, one thing changed at a time
 ///
 /// Without a section the exercises are listed. With --set an exercise is run twice, as in the book and with the change;
-/// the numbers stand side by side, what differs is marked, and both are drawn into one figure. Where the book is wrong the
-/// solution says so and shows it.
+/// the numbers stand side by side, what differs is marked, and both are drawn into one figure. Where the book is wrong
+/// the solution says so and shows it.
 #[derive(Args)]
 #[command(after_help = "Examples:
   porism book                                  the exercises by part and section

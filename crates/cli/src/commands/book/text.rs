@@ -7,7 +7,7 @@ use super::Run;
 /// Columns beyond which lines are broken.
 const WIDTH: usize = 110;
 /// Values that are longer do not widen their column.
-const VALUE: usize = 26;
+const VALUE: usize = 30;
 
 /// All exercises, by part and chapter.
 pub(super) fn list(exercises: impl Iterator<Item = &'static Exercise>) -> String {
