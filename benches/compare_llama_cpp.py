@@ -13,6 +13,8 @@ the ratio to the better of llama.cpp's two, the spread. Nothing but Python's sta
     python3 benches/compare_llama_cpp.py ... --group generate,contention --rounds 5
     python3 benches/compare_llama_cpp.py --summarize benches/results/compare.jsonl --into docs/performance.md
 
+As a lesser processor would run both: --isa avx2, and a llama.cpp that was built for such a one.
+
 Rows of one's own: --plan FILE, of the same form as plan.json, where any value but a bar may be a list.
 
 What is the same for both: the file, the threads, the type of the cache, the number of tokens, a warm-up before what
@@ -41,6 +43,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", metavar="DIR", help="folder with llama-bench and llama-completion")
     parser.add_argument("--porism", metavar="FILE", help="our binary, a release build")
+    parser.add_argument("--isa", metavar="NAME", help="porism's instructions, as `porism bench --isa` takes them")
     parser.add_argument("--models", metavar="DIR", default=".", help="folder of the plan's files")
     parser.add_argument("--model", metavar="NAME=FILE", action="append", default=[], help="another file for a name of the plan")
     parser.add_argument("--plan", metavar="FILE", default=os.path.join(HERE, "plan.json"), help="rows (default plan.json)")
@@ -50,6 +53,7 @@ def arguments():
     parser.add_argument("--output", default="compare.jsonl", metavar="FILE", help="raw rows (default compare.jsonl)")
     parser.add_argument("--summarize", metavar="FILE", nargs="+", help="run nothing, make tables of such files")
     parser.add_argument("--into", metavar="FILE", help="put the tables between the marks in this page")
+    parser.add_argument("--mark", default="llama.cpp", metavar="NAME", help="the name of the marks (default llama.cpp)")
     args = parser.parse_args()
     if not args.summarize and not (args.llama_cpp and args.porism):
         parser.error("--llama-cpp and --porism are needed to run, --summarize to read")
@@ -137,17 +141,22 @@ def run_llama_cpp(args, row, model, flash):
     return {"samples": report["samples_ts"], "peak_rss_bytes": peak, "version": report["build_commit"]}
 
 
+def isa(args):
+    """The flag for porism's instructions."""
+    return ["--isa", args.isa] if args.isa else []
+
+
 def run_porism(args, row, model):
     if row["test"] == "first_token":
         return first_token(row, [
             args.porism, "run", "--raw", PROMPT, "--max-tokens", "16", "--temperature", "0", "--model", model,
-            "--threads", str(row["threads"]), "--kv-type", row["kv_type"],
+            "--threads", str(row["threads"]), "--kv-type", row["kv_type"], *isa(args),
         ])
     spec = {key: row[key] for key in ("test", "n", "depth", "threads", "kv_type")}
     output, _, peak = measured([
         # What `porism bench` itself starts for a row.
         args.porism, "bench", "--row", json.dumps({**spec, "activations": "int8"}), "--repeat", str(row["repeat"]),
-        "--model", model,
+        "--model", model, *isa(args),
     ])
     report = json.loads(output)
     return {
@@ -162,7 +171,7 @@ def run_porism(args, row, model):
 def machine(args, model):
     """The machine's limits, as porism measures them."""
     command = [args.porism, "bench", "--json", "--test", "generate", "--generate", "1", "--depth", "0", "--repeat", "1"]
-    report = json.loads(measured(command + ["--model", model])[0])
+    report = json.loads(measured(command + ["--model", model, *isa(args)])[0])
     return {**report["machine"], "isa": report.get("isa")}
 
 
@@ -237,7 +246,7 @@ def main():
             rows = list(run(args, output))
     text = tables.summary(rows)
     if args.into:
-        tables.insert(args.into, "llama.cpp", text)
+        tables.insert(args.into, args.mark, text)
     else:
         print(text)
 

@@ -8,7 +8,7 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// The same registers with the int8 dot product of AVX-512 VNNI (and VL).
+    /// Also the int8 dot product of AVX-512 VNNI (and VL), and where many numbers are multiplied vectors of 512 bits.
     Avx2Vnni,
 }
 

@@ -17,6 +17,18 @@ const READ_TILE: usize = 1 << 17;
 const TILES: usize = 8;
 /// f32 lanes or 4-byte sums of a vector.
 const LANES: usize = 8;
+/// Those of a vector of 512 bits.
+#[cfg(target_arch = "x86_64")]
+const WIDE: usize = 16;
+
+/// Lanes of the vectors that a level's arithmetic runs in.
+const fn lanes(isa: Isa) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2Vnni => WIDE,
+        _ => LANES,
+    }
+}
 /// Chains of f32 multiply-adds: latency 4 or 5, two a cycle, and 16 registers.
 const F32_CHAINS: usize = 12;
 /// Chains of int8 multiply-adds without a dot product instruction.
@@ -55,7 +67,7 @@ pub fn f32_multiply_add(pool: &Pool, isa: Isa, rounds: usize) -> u64 {
     pool.run(tiles, &|_| {
         black_box(f32_rounds(isa, rounds));
     });
-    (tiles * rounds * F32_CHAINS * LANES * 2) as u64
+    (tiles * rounds * F32_CHAINS * lanes(isa) * 2) as u64
 }
 
 /// `rounds` rounds of int8 multiply-adds into 32 bits a tile, on all threads; returns the number of
@@ -65,15 +77,21 @@ pub fn int8_multiply_add(pool: &Pool, isa: Isa, rounds: usize) -> u64 {
     pool.run(tiles, &|_| {
         black_box(int8_rounds(isa, rounds));
     });
-    (tiles * rounds * int8_chains(isa) * LANES * 4 * 2) as u64
+    (tiles * rounds * int8_chains(isa) * lanes(isa) * 4 * 2) as u64
 }
 
 /// Chain `c` starts at `c`; each round halves the distance of every chain from 1. The sum of all.
 fn f32_rounds(isa: Isa, rounds: usize) -> f32 {
     #[cfg(target_arch = "x86_64")]
-    if isa >= Isa::Avx2 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor was just found to have both features.
-        return total(unsafe { x86::f32_rounds(rounds) });
+    {
+        if isa == Isa::Avx2Vnni && is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor was just found to have the feature.
+            return total(unsafe { x86::f32_rounds_wide(rounds) }.as_flattened());
+        }
+        if isa == Isa::Avx2 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor was just found to have both features.
+            return total(unsafe { x86::f32_rounds(rounds) }.as_flattened());
+        }
     }
     let _ = isa;
     let half = black_box(0.5f32);
@@ -86,11 +104,11 @@ fn f32_rounds(isa: Isa, rounds: usize) -> f32 {
             }
         }
     }
-    total(acc)
+    total(acc.as_flattened())
 }
 
-fn total(acc: [[f32; LANES]; F32_CHAINS]) -> f32 {
-    acc.as_flattened().iter().sum()
+fn total(lanes: &[f32]) -> f32 {
+    lanes.iter().sum()
 }
 
 const fn int8_chains(isa: Isa) -> usize {
@@ -105,25 +123,24 @@ const fn int8_chains(isa: Isa) -> usize {
 /// sum of all lanes. The left factors are unsigned, the right ones signed bytes, small enough that no
 /// instruction saturates.
 fn int8_rounds(isa: Isa, rounds: usize) -> i32 {
-    let sum = |lanes: &[[i32; LANES]]| lanes.as_flattened().iter().fold(0i32, |a, &b| a.wrapping_add(b));
+    let sum = |lanes: &[i32]| lanes.iter().fold(0i32, |a, &b| a.wrapping_add(b));
     #[cfg(target_arch = "x86_64")]
     {
         if isa == Isa::Avx2Vnni
             && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx2")
         {
             // SAFETY: the processor was just found to have these features.
-            return sum(&unsafe { x86::vnni_rounds(rounds) });
+            return sum(unsafe { x86::vnni_rounds(rounds) }.as_flattened());
         }
         if isa == Isa::Avx2 && is_x86_feature_detected!("avx2") {
             // SAFETY: the processor was just found to have the feature.
-            return sum(&unsafe { x86::int8_rounds(rounds) });
+            return sum(unsafe { x86::int8_rounds(rounds) }.as_flattened());
         }
     }
     let _ = isa;
-    sum(&int8_reference::<INT8_CHAINS>(rounds))
+    sum(int8_reference::<INT8_CHAINS>(rounds).as_flattened())
 }
 
 const fn int8_factor(chain: usize) -> i8 {
@@ -155,7 +172,7 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    use super::{F32_CHAINS, INT8_CHAINS, LANES, VNNI_CHAINS, int8_factor};
+    use super::{F32_CHAINS, INT8_CHAINS, LANES, VNNI_CHAINS, WIDE, int8_factor};
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn f32_rounds(rounds: usize) -> [[f32; LANES]; F32_CHAINS] {
@@ -192,23 +209,39 @@ mod x86 {
         unsafe { std::mem::transmute::<[__m256i; INT8_CHAINS], [[i32; LANES]; INT8_CHAINS]>(acc) }
     }
 
-    #[target_feature(enable = "avx2,avx512f,avx512vl,avx512vnni")]
-    pub(super) fn vnni_rounds(rounds: usize) -> [[i32; LANES]; VNNI_CHAINS] {
-        let one = _mm256_set1_epi8(1);
-        let mut left = _mm256_setzero_si256();
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn f32_rounds_wide(rounds: usize) -> [[f32; WIDE]; F32_CHAINS] {
+        let half = _mm512_set1_ps(black_box(0.5));
+        let mut acc = [half; F32_CHAINS];
+        for (c, a) in acc.iter_mut().enumerate() {
+            *a = _mm512_set1_ps(c as f32);
+        }
+        for _ in 0..rounds {
+            for a in &mut acc {
+                *a = _mm512_fmadd_ps(*a, half, half);
+            }
+        }
+        // SAFETY: both types are 12 times 16 floats without padding.
+        unsafe { std::mem::transmute::<[__m512; F32_CHAINS], [[f32; WIDE]; F32_CHAINS]>(acc) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn vnni_rounds(rounds: usize) -> [[i32; WIDE]; VNNI_CHAINS] {
+        let one = _mm512_set1_epi8(1);
+        let mut left = _mm512_setzero_si512();
         let mut factors = [left; VNNI_CHAINS];
         for (c, f) in factors.iter_mut().enumerate() {
-            *f = _mm256_set1_epi8(black_box(int8_factor(c)));
+            *f = _mm512_set1_epi8(black_box(int8_factor(c)));
         }
         let mut acc = [left; VNNI_CHAINS];
         for _ in 0..rounds {
             for (a, &f) in acc.iter_mut().zip(&factors) {
-                *a = _mm256_dpbusd_epi32(*a, left, f);
+                *a = _mm512_dpbusd_epi32(*a, left, f);
             }
-            left = _mm256_add_epi8(left, one);
+            left = _mm512_add_epi8(left, one);
         }
-        // SAFETY: both types are 12 times 8 integers without padding.
-        unsafe { std::mem::transmute::<[__m256i; VNNI_CHAINS], [[i32; LANES]; VNNI_CHAINS]>(acc) }
+        // SAFETY: both types are 12 times 16 integers without padding.
+        unsafe { std::mem::transmute::<[__m512i; VNNI_CHAINS], [[i32; WIDE]; VNNI_CHAINS]>(acc) }
     }
 }
 
@@ -233,9 +266,9 @@ mod tests {
         for isa in Isa::available() {
             for rounds in [0, 1, 5, 20] {
                 let chain = |c: usize| 1.0 + (c as f64 - 1.0) * 0.5f64.powi(rounds as i32);
-                let want: f64 = (0..F32_CHAINS).map(|c| LANES as f64 * chain(c)).sum();
+                let want: f64 = (0..F32_CHAINS).map(|c| lanes(isa) as f64 * chain(c)).sum();
                 let got = f64::from(f32_rounds(isa, rounds));
-                assert!((got - want).abs() < 1e-3, "{rounds} rounds on {}: {got}, {want}", isa.name());
+                assert!((got - want).abs() < 2e-3, "{rounds} rounds on {}: {got}, {want}", isa.name());
             }
         }
     }
@@ -246,7 +279,7 @@ mod tests {
             for rounds in [0, 1, 2, 255, 256, 257, 1000] {
                 let lefts: i64 = (0..rounds as i64).map(|r| r % 256).sum();
                 let factors: i64 = (0..int8_chains(isa)).map(|c| i64::from(int8_factor(c))).sum();
-                let want = lefts * factors * 4 * LANES as i64;
+                let want = lefts * factors * 4 * lanes(isa) as i64;
                 assert_eq!(i64::from(int8_rounds(isa, rounds)), want, "{rounds} rounds on {}", isa.name());
             }
         }

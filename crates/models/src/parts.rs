@@ -113,6 +113,15 @@ impl Residual {
         };
         std::iter::once(first).chain(second)
     }
+
+    /// As [`Residual::norms`].
+    pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        let (first, second) = match self {
+            Residual::Pre(norm) | Residual::Post(norm) => (norm, None),
+            Residual::Sandwich { before, after } => (before, Some(after)),
+        };
+        std::iter::once(first).chain(second)
+    }
 }
 
 /// The attention half of a block.

@@ -41,6 +41,20 @@ impl Block {
         linears
     }
 
+    /// Every projection outside of a mixture, in the order of a forward pass, and every norm.
+    pub(crate) fn linears_and_norms_mut(&mut self) -> (Vec<&mut Linear>, Vec<&mut Norm>) {
+        let (a, ffn) = (&mut self.attention, &mut self.ffn);
+        let mut linears = vec![&mut a.query, &mut a.key, &mut a.value, &mut a.output];
+        match &mut ffn.kind {
+            FfnKind::Gated(f) => linears.extend([&mut f.gate, &mut f.up, &mut f.down]),
+            FfnKind::Plain(f) => linears.extend([&mut f.up, &mut f.down]),
+            FfnKind::Moe(_) => {}
+        }
+        let mut norms: Vec<&mut Norm> = a.residual.norms_mut().collect();
+        norms.extend(a.query_norm.iter_mut().chain(&mut a.key_norm).chain(ffn.residual.norms_mut()));
+        (linears, norms)
+    }
+
     /// Every norm.
     pub fn norms(&self) -> impl Iterator<Item = &Norm> {
         let a = &self.attention;
@@ -121,16 +135,7 @@ impl Stack {
 
     /// Every projection outside of mixtures of experts, in the order of a forward pass: where adapters attach.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        self.blocks.iter_mut().flat_map(|b| {
-            let a = &mut b.attention;
-            let mut linears = vec![&mut a.query, &mut a.key, &mut a.value, &mut a.output];
-            match &mut b.ffn.kind {
-                FfnKind::Gated(f) => linears.extend([&mut f.gate, &mut f.up, &mut f.down]),
-                FfnKind::Plain(f) => linears.extend([&mut f.up, &mut f.down]),
-                FfnKind::Moe(_) => {}
-            }
-            linears
-        })
+        self.blocks.iter_mut().flat_map(|block| block.linears_and_norms_mut().0)
     }
 }
 

@@ -29,10 +29,21 @@ fn settled_weights_are_the_same_weights() {
         let tied =
             |d: &Decoder| d.head.linear.weight.bytes().as_ptr() == d.stack.embeddings.tokens.weight.bytes().as_ptr();
         let (was_tied, at) = (tied(&decoder), decoder.head.linear.weight.bytes().as_ptr());
+        let norms = |d: &Decoder| -> Vec<*const u8> {
+            d.stack
+                .blocks
+                .iter()
+                .flat_map(|b| b.norms())
+                .chain([&d.head.norm])
+                .map(|n| n.weight.bytes().as_ptr())
+                .collect()
+        };
+        let norms_at = norms(&decoder);
         assert!(decoder.settled_bytes() > 0);
         decoder.settle(&Pool::new(2)).expect("memory");
         assert_ne!(decoder.head.linear.weight.bytes().as_ptr(), at, "{name}: the head did not move");
         assert_eq!(tied(&decoder), was_tied, "{name}");
+        assert!(norms(&decoder).iter().zip(norms_at).all(|(now, then)| *now != then), "{name}: a norm did not move");
         assert!(logits(&decoder) == before, "{name}: other logits");
     }
 }

@@ -1,4 +1,4 @@
-//! The register tile: up to 6 rows by 16 columns of a product, in 12 of 16 vector registers.
+//! The register tile of AVX2: up to 6 rows by 16 columns of a product, in 12 of 16 vector registers.
 //!
 //! One step reads 16 numbers of B and broadcasts 6 of A for 12 multiply-adds of 8 lanes, so it is bound by the
 //! multiply-add units and not by the loads.

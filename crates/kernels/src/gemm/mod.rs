@@ -8,6 +8,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use crate::Isa;
 
@@ -85,10 +87,14 @@ pub(crate) fn multiply(
             c: c.as_mut_ptr(),
             c_row: c_stride,
         };
-        // SAFETY: the processor was just found to have both features, and the assertions above say that all
+        let avx512 = isa >= Isa::Avx2Vnni && std::arch::is_x86_feature_detected!("avx512f");
+        // SAFETY: the processor was just found to have the features, and the assertions above say that all
         // elements exist.
         unsafe {
             match start {
+                Start::Zero if avx512 => wide::tiles::<{ kernel::ZERO }>(tile, m, n),
+                Start::Resume if avx512 => wide::tiles::<{ kernel::RESUME }>(tile, m, n),
+                Start::Add if avx512 => wide::tiles::<{ kernel::ADD }>(tile, m, n),
                 Start::Zero => kernel::tiles::<{ kernel::ZERO }>(tile, m, n),
                 Start::Resume => kernel::tiles::<{ kernel::RESUME }>(tile, m, n),
                 Start::Add => kernel::tiles::<{ kernel::ADD }>(tile, m, n),
