@@ -173,6 +173,20 @@ fn the_decoder_scores_as_its_logits_say_across_chunks() {
     }
 }
 
+/// "Perplexity", Part III: 10 is as uncertain as a choice among ten equally likely tokens.
+#[test]
+fn a_uniform_choice_among_ten_has_perplexity_ten() {
+    struct Uniform;
+    impl Scorer for Uniform {
+        fn score(&mut self, window: &[u32], first: usize) -> Result<Vec<f32>> {
+            Ok(vec![0.1f32.ln(); window.len() - first])
+        }
+    }
+    let sums = score(&mut Uniform, &numbered(1024, None), Protocol::LLAMA_CPP, None, &mut |_| {}).unwrap();
+    assert!((sums.perplexity() - 10.0).abs() < 1e-5, "{}", sums.perplexity());
+    assert!((sums.standard_error()).abs() < 1e-6);
+}
+
 #[test]
 fn a_window_does_not_see_the_one_before() {
     let decoder = toy_decoder();
