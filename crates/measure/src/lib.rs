@@ -1,12 +1,14 @@
 //! Measuring: how well a model predicts a text, how fast it runs, and what the machine could do.
 //!
 //! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
+//! - [`mod@divergence`]: how far one model's predictions are from another's.
 //! - [`long_context`]: perplexity against the length of the text.
 //! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
 //! - [`mod@bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
 
 pub mod bench;
 mod chunks;
+pub mod divergence;
 mod error;
 pub mod limits;
 pub mod long_context;

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use porism_hub::Progress as _;
-use porism_measure::perplexity::{DecoderScorer, Perplexity, Protocol, TokenizedText, score};
+use porism_measure::perplexity::{DecoderScorer, Perplexity, TokenizedText, score};
 use porism_models::cpu::{Activations, CpuExecutor};
 
-use super::long_context;
-use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
-use crate::context::{Context, Wishes, say, threads, usage};
+use super::protocol::{ProtocolArgs, note_context};
+use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, thread_count};
+use super::{divergence, long_context};
+use crate::context::{Context, Wishes, say, threads};
 use crate::output;
 use crate::progress::Bar;
 
@@ -24,6 +25,7 @@ pub struct MeasureArgs {
 #[derive(Subcommand)]
 enum What {
     Perplexity(Box<PerplexityArgs>),
+    Divergence(Box<divergence::DivergenceArgs>),
     LongContext(long_context::LongContextArgs),
 }
 
@@ -45,22 +47,12 @@ struct PerplexityArgs {
     /// The text, in UTF-8
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Which tokens are scored, and what the model sees before them
-    #[arg(long, value_enum, default_value_t = ProtocolArg::LlamaCpp)]
-    protocol: ProtocolArg,
-    /// Tokens that the model sees at a time [default: 512, or 1024 with sliding]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    context: Option<usize>,
-    /// Tokens that a sliding window moves by [default: 512]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    stride: Option<usize>,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
     #[command(flatten)]
     rope: RopeArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
-    /// Score the first N chunks or windows only
-    #[arg(long, value_name = "N", value_parser = positive)]
-    chunks: Option<usize>,
     /// What the inputs of quantized weights are rounded to
     #[arg(long, value_enum, default_value_t = ActivationsArg::F32)]
     activations: ActivationsArg,
@@ -78,52 +70,25 @@ struct PerplexityArgs {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ProtocolArg {
-    /// Chunks of 512 tokens, the second half of each is scored
-    #[value(name = "llama.cpp")]
-    LlamaCpp,
-    /// Overlapping windows, each token is scored once
-    Sliding,
-}
-
 pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
     match args.what {
         What::Perplexity(args) => perplexity(&args, context),
+        What::Divergence(args) => divergence::run(&args, context),
         What::LongContext(args) => long_context::run(&args, context),
     }
 }
 
-fn protocol(args: &PerplexityArgs) -> Result<Protocol> {
-    let protocol = match (args.protocol, args.context, args.stride) {
-        (ProtocolArg::LlamaCpp, _, Some(_)) => return usage("--stride goes with --protocol sliding only"),
-        (ProtocolArg::LlamaCpp, context, None) => {
-            Protocol::LlamaCpp { context: context.unwrap_or(Protocol::LLAMA_CPP.context()) }
-        }
-        (ProtocolArg::Sliding, context, stride) => Protocol::Sliding {
-            context: context.unwrap_or(Protocol::SLIDING.context()),
-            stride: stride.or(Protocol::SLIDING.stride()).unwrap_or(1),
-        },
-    };
-    protocol.check().or_else(|error| usage(format!("--context, --stride: {error}")))?;
-    Ok(protocol)
-}
-
 fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
-    let protocol = protocol(args)?;
+    let protocol = args.protocol.protocol()?;
     let file = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read the text from {file}"))?;
-    let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let wishes = Wishes { context: args.protocol.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
     let loaded = context.load(args.model.as_deref(), &wishes)?;
     let text = TokenizedText::new(&loaded.tokenizer, &text, protocol).with_context(|| file.to_string())?;
     if text.uncovered_bytes > 0 {
         say(&format!("note: {} bytes of {file} have no token in this vocabulary", text.uncovered_bytes));
     }
-    let trained = loaded.decoder.stack.config.context;
-    if protocol.context() > trained {
-        let asked = protocol.context();
-        say(&format!("note: the model was trained for a context of {trained} tokens, --context {asked} goes beyond"));
-    }
+    note_context(protocol, loaded.decoder.stack.config.context);
     let activations = Activations::from(args.activations);
     let kv = kv_type(args.kv_type, activations);
     let (pool, isa) = threads(args.threads);
@@ -133,7 +98,7 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
 
     let mut bar = Bar::items();
     let mut begun = false;
-    let sums = score(&mut scorer, &text, protocol, args.chunks, &mut |progress| {
+    let sums = score(&mut scorer, &text, protocol, args.protocol.chunks, &mut |progress| {
         if !begun {
             bar.start("chunks", Some(progress.chunks as u64));
             begun = true;

@@ -52,6 +52,15 @@ impl TokenizedText {
         }
         Ok(TokenizedText { tokens, bos, bytes, uncovered_bytes: tokenizer.uncovered_bytes(text) })
     }
+
+    /// What a model sees of a window.
+    pub(crate) fn window(&self, window: &Window) -> Vec<u32> {
+        let mut seen = self.tokens[window.tokens.clone()].to_vec();
+        if let (Some(bos), Some(first)) = (self.bos, seen.first_mut()) {
+            *first = bos;
+        }
+        seen
+    }
 }
 
 /// Where a measurement stands, after each window.
@@ -183,22 +192,10 @@ pub fn score(
     chunks: Option<usize>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Score> {
-    let mut windows = protocol.windows(text.tokens.len())?;
-    if let Some(most) = chunks {
-        if most == 0 {
-            return Err(Error::Options("0 chunks leave nothing to score; give 1 or more".into()));
-        }
-        windows.truncate(most);
-    }
+    let windows = protocol.first_windows(text.tokens.len(), chunks)?;
     let mut sums = Score::default();
-    let mut seen = Vec::new();
     for (i, window) in windows.iter().enumerate() {
-        seen.clear();
-        seen.extend_from_slice(&text.tokens[window.tokens.clone()]);
-        if let Some(bos) = text.bos {
-            seen[0] = bos;
-        }
-        let log_probs = scorer.score(&seen, window.scored.start - window.tokens.start)?;
+        let log_probs = scorer.score(&text.window(window), window.scored.start - window.tokens.start)?;
         for (token, &value) in window.scored.clone().zip(&log_probs) {
             if !value.is_finite() {
                 return Err(Error::NotFinite { chunk: i + 1, token, value });

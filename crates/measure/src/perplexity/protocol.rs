@@ -84,6 +84,20 @@ impl Protocol {
         }
     }
 
+    /// The first `most` windows of a text, or all.
+    ///
+    /// # Errors
+    /// As [`Protocol::windows`], or `most` is 0.
+    pub(crate) fn first_windows(self, tokens: usize, most: Option<usize>) -> Result<Vec<Window>> {
+        let mut windows = self.windows(tokens)?;
+        match most {
+            Some(0) => return Err(Error::Options("0 chunks leave nothing to score; give 1 or more".into())),
+            Some(most) => windows.truncate(most),
+            None => {}
+        }
+        Ok(windows)
+    }
+
     /// The windows of a text of `tokens` tokens.
     ///
     /// # Errors
