@@ -31,6 +31,7 @@ use context::{Context, Usage, say};
   porism inspect model.gguf                    what is in this file
   porism convert model.gguf -o folder --to f32 GGUF to a Hugging Face folder
   porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
+  porism measure divergence a.gguf b.gguf t.txt what quantizing changed, token by token
   porism bench                                 how fast this machine runs it
   porism plan memory model.gguf --ram 16GiB    what fits, before you start
   porism book I.3.3 --set lr=0.5               an exercise of the book, with one thing changed

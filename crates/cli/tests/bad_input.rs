@@ -72,6 +72,7 @@ fn the_table() {
     let refusing =
         tiny("refusing.gguf", Tiny { template: "{{ raise_exception('only whispers') }}", ..Tiny::default() });
     let short = tiny("short.gguf", Tiny { context: 16, ..Tiny::default() });
+    let other = tiny("other.gguf", Tiny { end: "<|stop|>", ..Tiny::default() });
     let long = "a word ".repeat(30);
     let latin = write("latin.txt", b"caf\xe9");
     let chat = write("chat.json", b"{\"messages\": [{\"role\": \"user\"");
@@ -130,6 +131,20 @@ fn the_table() {
             1,
             &["small.txt"],
         ),
+        row(
+            "divergence of other vocabularies",
+            &["measure", "divergence", &good, &other, &small],
+            1,
+            &["other.gguf", "token 256", "<|end|>", "<|stop|>"],
+        ),
+        row(
+            "divergence on too little",
+            &["measure", "divergence", &good, &good, &small],
+            1,
+            &["small.txt", "9 tokens"],
+        ),
+        row("divergence from nothing", &["measure", "divergence", &good, &nowhere, &small], 1, &["nothing.gguf"]),
+        row("divergence without a text", &["measure", "divergence", &good, &good], 2, &["FILE"]),
         row(
             "unknown protocol",
             &["measure", "perplexity", &small, "--protocol", "guess"],

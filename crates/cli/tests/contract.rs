@@ -91,6 +91,14 @@ fn measurements_have_their_keys() {
         assert_eq!(value["protocol"], protocol);
         assert_eq!(value["activations"], "f32");
     }
+    let args = ["measure", "divergence", &fixture.model, &fixture.model, text, "--chunks", "1", "--json"];
+    let value = fixture.json(&args);
+    for key in ["p99_kl", "same_top", "perplexity_a", "perplexity_b", "perplexity_difference"] {
+        assert!(value.get(key).is_some() && value.get(format!("{key}_standard_error")).is_some(), "{key}: {value}");
+    }
+    for key in ["mean_kl", "mean_kl_standard_error", "p999_kl", "p999_kl_standard_error", "max_kl"] {
+        assert_eq!(value[key], 0.0, "{key} of a model with itself");
+    }
     let args = [
         "bench",
         "-m",
@@ -207,6 +215,7 @@ fn every_command_has_an_example() {
         &["template"],
         &["convert"],
         &["measure", "perplexity"],
+        &["measure", "divergence"],
         &["bench"],
         &["plan"],
         &["plan", "model"],

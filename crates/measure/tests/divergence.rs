@@ -26,7 +26,7 @@ fn text() -> TokenizedText {
 /// The toy with another norm before its head.
 fn other() -> Decoder {
     let mut decoder = toy_decoder();
-    decoder.head.norm.eps = 0.5;
+    decoder.head.norm.eps = 100.0;
     decoder
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Tiny {
     /// Rows of the feed-forward projections, which should be 64.
     pub(crate) ffn_rows: u64,
     pub(crate) context: u32,
+    /// The token that ends an answer.
+    pub(crate) end: &'static str,
 }
 
 impl Default for Tiny {
@@ -58,6 +60,7 @@ impl Default for Tiny {
             without: &[],
             ffn_rows: 64,
             context: 128,
+            end: "<|end|>",
         }
     }
 }
@@ -99,7 +102,7 @@ impl Tiny {
         if self.tokenizer {
             let mut tokens = byte_tokens();
             let mut types = vec![1i32; tokens.len()];
-            tokens.push("<|end|>".into());
+            tokens.push(self.end.into());
             types.push(3);
             header.set("tokenizer.ggml.model", "gpt2");
             header.set("tokenizer.ggml.pre", self.pre);
