@@ -1,4 +1,4 @@
-//! `porism measure`: how well a model predicts a text.
+//! `porism measure`: how well a model predicts a text, and what its answers are worth.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use porism_hub::Progress as _;
 use porism_measure::perplexity::{DecoderScorer, Perplexity, Protocol, TokenizedText, score};
 use porism_models::cpu::{Activations, CpuExecutor};
 
-use super::long_context;
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
+use super::{long_context, metric};
 use crate::context::{Context, Wishes, say, threads, usage};
 use crate::output;
 use crate::progress::Bar;
 
-/// Measure a model
+/// Measure a model, or the text that it wrote
 #[derive(Args)]
 pub struct MeasureArgs {
     #[command(subcommand)]
@@ -25,6 +25,7 @@ pub struct MeasureArgs {
 enum What {
     Perplexity(Box<PerplexityArgs>),
     LongContext(long_context::LongContextArgs),
+    Metric(Box<metric::MetricArgs>),
 }
 
 /// How well a model predicts a text
@@ -91,6 +92,7 @@ pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
     match args.what {
         What::Perplexity(args) => perplexity(&args, context),
         What::LongContext(args) => long_context::run(&args, context),
+        What::Metric(args) => metric::run(&args, context),
     }
 }
 

@@ -11,6 +11,7 @@ mod input;
 pub mod inspect;
 pub mod long_context;
 pub mod measure;
+pub mod metric;
 pub mod models;
 pub mod plan;
 pub mod pull;
