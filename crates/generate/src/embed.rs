@@ -20,6 +20,29 @@ pub struct Embedded {
     pub vector: Vec<f32>,
 }
 
+/// A text's activations behind the last block and norm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hidden {
+    /// Tokens that the model saw.
+    pub tokens: Vec<u32>,
+    /// Tokens that it did not see, since it is not made for so many.
+    pub cut: usize,
+    /// A row of the model's width for each token.
+    pub rows: Vec<f32>,
+}
+
+/// Texts of one pass: the tokens of each, and how many were cut off.
+struct Pass {
+    texts: Vec<(Vec<u32>, usize)>,
+}
+
+impl Pass {
+    fn batch(&self) -> Batch {
+        let sequences: Vec<&[u32]> = self.texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+        Batch::packed(&sequences)
+    }
+}
+
 /// An encoder with its tokenizer.
 #[derive(Debug)]
 pub struct Embedder<'a> {
@@ -49,33 +72,55 @@ impl<'a> Embedder<'a> {
         Ok((ids, cut))
     }
 
+    /// As many of the next texts as go into one pass.
+    fn pass<T: AsRef<str>>(&self, texts: &[T]) -> Result<Pass> {
+        let mut pass = Pass { texts: Vec::new() };
+        let mut rows = 0;
+        for text in texts {
+            let (ids, cut) = self.tokens(text.as_ref())?;
+            if ids.is_empty() {
+                return Err(crate::Error::EmptyPrompt);
+            }
+            if rows > 0 && rows + ids.len() > PASS_ROWS {
+                break;
+            }
+            rows += ids.len();
+            pass.texts.push((ids, cut));
+        }
+        Ok(pass)
+    }
+
+    fn states(&self, pass: &Pass) -> Vec<CpuState> {
+        vec![CpuState::new(&self.encoder.stack.config, KvType::F32); pass.texts.len()]
+    }
+
     /// The vectors of texts, in their order; `done` hears how many there are so far.
     pub fn embed<T: AsRef<str>>(&mut self, texts: &[T], done: &mut dyn FnMut(usize)) -> Result<Vec<Embedded>> {
         let mut out = Vec::with_capacity(texts.len());
-        let mut next = 0;
-        while next < texts.len() {
-            let mut pass: Vec<(Vec<u32>, usize)> = Vec::new();
-            let mut rows = 0;
-            while let Some(text) = texts.get(next) {
-                let (ids, cut) = self.tokens(text.as_ref())?;
-                if ids.is_empty() {
-                    return Err(crate::Error::EmptyPrompt);
-                }
-                if rows > 0 && rows + ids.len() > PASS_ROWS {
-                    break;
-                }
-                rows += ids.len();
-                pass.push((ids, cut));
-                next += 1;
-            }
-            let sequences: Vec<&[u32]> = pass.iter().map(|(ids, _)| ids.as_slice()).collect();
-            let batch = Batch::packed(&sequences);
-            let mut states = vec![CpuState::new(&self.encoder.stack.config, KvType::F32); sequences.len()];
-            let vectors = self.encoder.embed(&mut self.steps, &batch, &mut states)?;
-            for (i, (ids, cut)) in pass.iter().enumerate() {
+        while out.len() < texts.len() {
+            let pass = self.pass(&texts[out.len()..])?;
+            let mut states = self.states(&pass);
+            let vectors = self.encoder.embed(&mut self.steps, &pass.batch(), &mut states)?;
+            for (i, (ids, cut)) in pass.texts.iter().enumerate() {
                 out.push(Embedded { tokens: ids.len(), cut: *cut, vector: vectors.row(i).to_vec() });
             }
             done(out.len());
+        }
+        Ok(out)
+    }
+
+    /// The activations of texts behind the encoder's last block and norm, in the texts' order.
+    pub fn hidden<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Vec<Hidden>> {
+        let mut out = Vec::with_capacity(texts.len());
+        while out.len() < texts.len() {
+            let pass = self.pass(&texts[out.len()..])?;
+            let batch = pass.batch();
+            let mut states = self.states(&pass);
+            let hidden = self.encoder.hidden(&mut self.steps, &batch, &mut states)?;
+            for ((tokens, cut), span) in pass.texts.into_iter().zip(&batch.spans) {
+                let rows = span.rows.clone().flat_map(|row| hidden.row(row)).copied().collect();
+                out.push(Hidden { tokens, cut, rows });
+            }
         }
         Ok(out)
     }

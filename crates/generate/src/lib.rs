@@ -9,7 +9,7 @@ mod sample;
 mod session;
 mod stop;
 
-pub use embed::{Embedded, Embedder};
+pub use embed::{Embedded, Embedder, Hidden};
 pub use error::{Error, Result};
 pub use sample::{Draw, Sampling, TokenMask};
 pub use session::{Event, Outcome, Overflow, PROMPT_CHUNK, Request, Session, StopReason, Timings, Token};

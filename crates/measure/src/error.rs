@@ -10,6 +10,9 @@ pub enum Error {
     /// The text could not be turned into tokens.
     #[error(transparent)]
     Text(#[from] porism_text::Error),
+    /// Texts could not be put through an encoder.
+    #[error(transparent)]
+    Embedding(#[from] porism_generate::Error),
     /// The text is not UTF-8.
     #[error("the text is not UTF-8: byte {offset} does not belong; convert the file to UTF-8")]
     NotUtf8 {
@@ -31,6 +34,16 @@ pub enum Error {
     /// Numbers that contradict each other or leave nothing to measure.
     #[error("{0}")]
     Options(String),
+    /// Hypotheses and references that are not equally many.
+    #[error("there are {hypotheses} hypotheses and {references} references in set {set}: each needs one of each")]
+    Lengths {
+        /// Which set of references, from 1.
+        set: usize,
+        /// Hypotheses.
+        hypotheses: usize,
+        /// References of the set.
+        references: usize,
+    },
     /// A log-probability is not a finite number.
     #[error(
         "chunk {chunk}: the model gives token {token} of the text a log-probability of {value}; the weights may be damaged"

@@ -3,6 +3,7 @@
 //! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
 //! - [`mod@divergence`]: how far one model's predictions are from another's.
 //! - [`long_context`]: perplexity against the length of the text.
+//! - [`metric`]: generated text against references, with the reference programs' numbers.
 //! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
 //! - [`mod@bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
 
@@ -12,6 +13,7 @@ pub mod divergence;
 mod error;
 pub mod limits;
 pub mod long_context;
+pub mod metric;
 mod names;
 pub mod perplexity;
 

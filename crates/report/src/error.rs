@@ -1,9 +1,9 @@
-//! What cannot be drawn.
+//! What cannot be drawn or computed.
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why there is no picture.
+/// Why there is no picture or number.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -49,4 +49,7 @@ pub enum Error {
         /// How many points.
         points: usize,
     },
+    /// Numbers that no interval or test can be made of.
+    #[error("{0}")]
+    Interval(String),
 }

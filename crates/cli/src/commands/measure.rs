@@ -1,4 +1,4 @@
-//! `porism measure`: how well a model predicts a text.
+//! `porism measure`: how well a model predicts a text, and what its answers are worth.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,12 @@ use porism_models::cpu::{Activations, CpuExecutor};
 
 use super::protocol::{ProtocolArgs, note_context};
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, thread_count};
-use super::{divergence, long_context};
+use super::{divergence, long_context, metric};
 use crate::context::{Context, Wishes, say, threads};
 use crate::output;
 use crate::progress::Bar;
 
-/// Measure a model
+/// Measure a model, or the text that it wrote
 #[derive(Args)]
 pub struct MeasureArgs {
     #[command(subcommand)]
@@ -27,6 +27,7 @@ enum What {
     Perplexity(Box<PerplexityArgs>),
     Divergence(Box<divergence::DivergenceArgs>),
     LongContext(long_context::LongContextArgs),
+    Metric(Box<metric::MetricArgs>),
 }
 
 /// How well a model predicts a text
@@ -75,6 +76,7 @@ pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
         What::Perplexity(args) => perplexity(&args, context),
         What::Divergence(args) => divergence::run(&args, context),
         What::LongContext(args) => long_context::run(&args, context),
+        What::Metric(args) => metric::run(&args, context),
     }
 }
 

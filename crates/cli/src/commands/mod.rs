@@ -12,6 +12,7 @@ mod input;
 pub mod inspect;
 pub mod long_context;
 pub mod measure;
+pub mod metric;
 pub mod models;
 pub mod plan;
 mod protocol;
