@@ -76,6 +76,7 @@ def peer(metric, args):
     if metric == "meteor":
         sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../scripts/fixtures"))
         from metrics import NoWordNet, wordnet_of
+        sys.path.pop(0)  # Other names in that folder would stand before installed packages.
         from nltk.translate.meteor_score import single_meteor_score
         wordnet = wordnet_of(args.wordnet) if args.wordnet else NoWordNet()
         return lambda h, r: statistics.fmean(
