@@ -1,5 +1,7 @@
 //! Metrics against the programs that define them: `scripts/fixtures/metrics.py` wrote what they score.
 
+use std::io::Write as _;
+
 use porism_kernels::Pool;
 use porism_measure::metric::{
     Bleu, Chrf, Corpus, ExactMatch, Meteor, Metric, Rouge, RougeKind, Smoothing, Ter, TokenF1, Tokenizer, WordNet,
@@ -51,9 +53,13 @@ fn check<M: Metric>(metric: &M, single: &M, segments: &Value, case: &Value) -> f
     largest
 }
 
-/// Says how far scores lie apart at most; shown with `--nocapture`.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Says how far scores lie apart at most.
 fn tell(what: &str, largest: f64) {
-    println!("{what}: the largest difference is {largest:.1e}");
+    say(&format!("{what}: the largest difference is {largest:.1e}"));
 }
 
 fn flag(options: &Value, name: &str) -> bool {
@@ -177,7 +183,7 @@ fn meteor_is_nltks() {
 fn meteor_with_synonyms_is_nltks() {
     let folder = std::env::var_os("PORISM_TEST_DATA").map(|data| std::path::Path::new(&data).join("wordnet"));
     let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
-        println!("skipped: PORISM_TEST_DATA has no folder `wordnet` with WordNet 3.0's files");
+        say("skipped: PORISM_TEST_DATA has no folder `wordnet` with WordNet 3.0's files");
         return;
     };
     let wordnet = std::sync::Arc::new(WordNet::open(&folder).expect("WordNet"));

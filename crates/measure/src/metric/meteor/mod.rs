@@ -144,9 +144,9 @@ impl MeteorScratch {
         let (own, theirs) = (stems(own), stems(theirs));
         self.stage(&own, &theirs, |_, number| std::slice::from_ref(number));
         if let Some(wordnet) = wordnet {
-            for place in 0..own.len() {
+            for (place, &stem) in own.iter().enumerate() {
                 if self.matches[place].is_none() {
-                    self.look_up(wordnet, own[place]);
+                    self.look_up(wordnet, stem);
                 }
             }
             self.stage(&own, &theirs, |scratch, &stem| match scratch.synonyms.get(stem as usize) {

@@ -36,7 +36,8 @@ pub(super) fn write(ter: &Ter, line: &str, out: &mut String, spare: &mut String)
         normalize(ter, out, spare);
     }
     if ter.no_punctuation {
-        out.retain(|c| !PUNCTUATION.contains(&c) && !(ter.asian_support && is_asian_punctuation(c)));
+        let removed = |c: char| PUNCTUATION.contains(&c) || ter.asian_support && is_asian_punctuation(c);
+        out.retain(|c| !removed(c));
     }
 }
 
