@@ -26,6 +26,16 @@ pub(super) struct Tile {
     pub(super) c_row: usize,
 }
 
+/// Rows of the next register tile of at most `most`: the last two share what is left, so that neither is thin.
+#[inline(always)]
+pub(super) fn next_rows(left: usize, most: usize) -> usize {
+    match left {
+        _ if left <= most => left,
+        _ if left < 2 * most => left.div_ceil(2),
+        _ => most,
+    }
+}
+
 /// All register tiles of `m` rows and `n` columns: 16 columns of B stay in the first-level cache while the rows of
 /// A pass by.
 ///
@@ -36,20 +46,10 @@ pub(super) unsafe fn tiles<const START: u8>(whole: Tile, m: usize, n: usize) {
     for j in (0..n).step_by(COLS) {
         let mut i = 0;
         while i < m {
-            // The last two tiles share what is left, so that neither is thin.
-            let rows = match m - i {
-                left @ ..=ROWS => left,
-                left @ ..12 => left.div_ceil(2),
-                _ => ROWS,
-            };
+            let rows = next_rows(m - i, ROWS);
             // SAFETY: row `i` and column `j` exist, and `rows` rows from there on.
             unsafe {
-                let tile = Tile {
-                    a: whole.a.add(i * whole.a_row),
-                    b: whole.b.add(j),
-                    c: whole.c.add(i * whole.c_row + j),
-                    ..whole
-                };
+                let tile = whole.at(i, j);
                 match rows {
                     6 => tile.run::<6, START>(),
                     5 => tile.run::<5, START>(),
@@ -65,6 +65,23 @@ pub(super) unsafe fn tiles<const START: u8>(whole: Tile, m: usize, n: usize) {
 }
 
 impl Tile {
+    /// The tile that begins with a row and a column of the product.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    pub(super) unsafe fn at(self, row: usize, column: usize) -> Tile {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Tile {
+                a: self.a.add(row * self.a_row),
+                b: self.b.add(column),
+                c: self.c.add(row * self.c_row + column),
+                ..self
+            }
+        }
+    }
+
     /// M rows by 16 columns.
     ///
     /// # Safety

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::COLS;
-use super::kernel::{ADD, RESUME, Tile};
+use super::kernel::{ADD, RESUME, Tile, next_rows};
 
 /// Rows of a tile.
 const ROWS: usize = 8;
@@ -20,20 +20,10 @@ pub(super) unsafe fn tiles<const START: u8>(whole: Tile, m: usize, n: usize) {
     for j in (0..n).step_by(COLS) {
         let mut i = 0;
         while i < m {
-            // The last two tiles share what is left, so that neither is thin.
-            let rows = match m - i {
-                left @ ..=ROWS => left,
-                left @ ..16 => left.div_ceil(2),
-                _ => ROWS,
-            };
+            let rows = next_rows(m - i, ROWS);
             // SAFETY: row `i` and column `j` exist, and `rows` rows from there on.
             unsafe {
-                let tile = Tile {
-                    a: whole.a.add(i * whole.a_row),
-                    b: whole.b.add(j),
-                    c: whole.c.add(i * whole.c_row + j),
-                    ..whole
-                };
+                let tile = whole.at(i, j);
                 match rows {
                     8 => run::<8, START>(tile),
                     7 => run::<7, START>(tile),

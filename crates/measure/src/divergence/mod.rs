@@ -118,15 +118,16 @@ pub fn divergence(
 ) -> Result<Divergence> {
     sides::same_heads(a, b)?;
     let windows = protocol.first_windows(text.tokens.len(), chunks)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut sum) = (Vec::new(), 0.0);
     for (i, window) in windows.iter().enumerate() {
         let first = window.scored.start - window.tokens.start;
         let before = rows.len();
         sides::compare(a, b, &text.window(window), first, &mut rows)?;
         for (token, row) in window.scored.clone().zip(&rows[before..]) {
             row.check(i + 1, token)?;
+            sum += row.kl;
         }
-        let mean_kl = rows.iter().map(|row| row.kl).sum::<f64>() / rows.len() as f64;
+        let mean_kl = sum / rows.len() as f64;
         progress(Progress { chunk: i + 1, chunks: windows.len(), mean_kl });
     }
     Ok(summary(&rows, windows.len(), protocol))

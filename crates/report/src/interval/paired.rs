@@ -39,6 +39,21 @@ fn share_beyond(values: impl Iterator<Item = f64>, difference: f64) -> f64 {
     beyond as f64 / all as f64
 }
 
+/// The difference of both systems on the items that are given, each with whether the systems' rows change places.
+fn resampled(
+    first: Rows<'_>,
+    second: Rows<'_>,
+    statistic: Statistic<'_>,
+    items: impl Iterator<Item = (usize, bool)>,
+) -> f64 {
+    let mut sums = [vec![0.0; first.width()], vec![0.0; first.width()]];
+    for (i, swap) in items {
+        add(&mut sums[usize::from(swap)], first.row(i));
+        add(&mut sums[usize::from(!swap)], second.row(i));
+    }
+    statistic(&sums[1], first.len()) - statistic(&sums[0], first.len())
+}
+
 /// The paired bootstrap (Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"): both systems
 /// are scored on the same resampled items. The interval is that of the difference; p counts differences that lie as far
 /// from their own mean as the real one from zero (Riezler and Maxwell 2005).
@@ -57,13 +72,8 @@ pub fn paired_bootstrap(
     let difference = second.whole(statistic) - first.whole(statistic);
     let differences = each(how.resamples, pool, &|resample| {
         let mut source = source(how.seed, resample);
-        let mut sums = [vec![0.0; first.width()], vec![0.0; first.width()]];
-        for _ in 0..n {
-            let i = below(&mut source, n as u32);
-            add(&mut sums[0], first.row(i));
-            add(&mut sums[1], second.row(i));
-        }
-        statistic(&sums[1], n) - statistic(&sums[0], n)
+        let drawn = (0..n).map(|_| (below(&mut source, n as u32), false));
+        resampled(first, second, statistic, drawn)
     });
     let mean = differences.iter().sum::<f64>() / differences.len() as f64;
     let p = share_beyond(differences.iter().map(|d| d - mean), difference);
@@ -87,17 +97,14 @@ pub fn approximate_randomization(
     let difference = second.whole(statistic) - first.whole(statistic);
     let differences = each(how.resamples, pool, &|resample| {
         let mut source = source(how.seed, resample);
-        let mut sums = [vec![0.0; first.width()], vec![0.0; first.width()]];
         let mut bits = 0;
-        for i in 0..n {
+        let swapped = (0..n).map(|i| {
             if i % 64 == 0 {
                 bits = source.next_u64();
             }
-            let swap = (bits >> (i % 64) & 1) as usize;
-            add(&mut sums[swap], first.row(i));
-            add(&mut sums[1 - swap], second.row(i));
-        }
-        statistic(&sums[1], n) - statistic(&sums[0], n)
+            (i, bits >> (i % 64) & 1 == 1)
+        });
+        resampled(first, second, statistic, swapped)
     });
     Ok(Paired { difference, interval: None, p: share_beyond(differences.into_iter(), difference) })
 }
