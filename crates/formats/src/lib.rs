@@ -9,6 +9,7 @@ mod error;
 pub mod gguf;
 pub mod hf;
 mod mapping;
+pub mod rows;
 mod weight;
 
 pub use atomic::AtomicFile;

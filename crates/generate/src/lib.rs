@@ -5,11 +5,13 @@
 
 mod embed;
 mod error;
+mod many;
 mod sample;
 mod session;
 mod stop;
 
 pub use embed::{Embedded, Embedder, Hidden};
 pub use error::{Error, Result};
+pub use many::{Answered, Many, Prompt};
 pub use sample::{Draw, Sampling, TokenMask};
 pub use session::{Event, Outcome, Overflow, PROMPT_CHUNK, Request, Session, StopReason, Timings, Token};

@@ -26,6 +26,7 @@
 mod address;
 mod cache;
 mod catalogue;
+mod dataset;
 mod download;
 mod error;
 mod name;
@@ -39,6 +40,7 @@ mod repository;
 
 pub use cache::{CacheDir, Installed, list, verify};
 pub use catalogue::{Entry, File, Source, catalogue, default_model, find};
+pub use dataset::dataset_file;
 pub use error::{Error, Result};
 pub use name::{Resolved, resolve};
 pub use network::{Network, PipCommand, Progress, Proxy, Silent};

@@ -10,6 +10,7 @@ use crate::name::HubId;
 use crate::partial::Lock;
 use crate::pip::{self, Package};
 use crate::record;
+use crate::repository::Kind;
 use crate::{Error, Network, Progress, Result};
 
 /// What has to be fetched for a model, from where, and how much it is. Displays as
@@ -69,7 +70,7 @@ pub(crate) fn plan_entry(entry: &Entry, model: Model) -> Result<Plan> {
 }
 
 pub(crate) fn plan_repository(id: &HubId, cache: &CacheDir, network: &Network) -> Result<Plan> {
-    let listing = crate::repository::ask(&Client::new(network, false)?, id, BRANCH)?;
+    let listing = crate::repository::ask(&Client::new(network, false)?, id, Kind::Model, BRANCH)?;
     let files = crate::pick::pick(id, &listing.files)?;
     let model = Model::of_repository(id, cache.repository_dir(id), files);
     let bytes = missing_bytes(&model)?;

@@ -35,10 +35,21 @@ struct Lfs {
     size: u64,
 }
 
+/// What a repository is for; the hub keeps the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model,
+    Dataset,
+}
+
 /// Asks the hub what the repository holds at `branch`.
-pub(crate) fn ask(client: &Client<'_>, id: &HubId, branch: &str) -> Result<Listing> {
+pub(crate) fn ask(client: &Client<'_>, id: &HubId, kind: Kind, branch: &str) -> Result<Listing> {
+    let kind = match kind {
+        Kind::Model => "models",
+        Kind::Dataset => "datasets",
+    };
     let (owner, repository) = (&id.owner, &id.repository);
-    let path = format!("/api/models/{owner}/{repository}/revision/{branch}?blobs=true");
+    let path = format!("/api/{kind}/{owner}/{repository}/revision/{branch}?blobs=true");
     let (url, body) = client.text(&path)?;
     parse(&body).map_err(|why| Error::Answer { url, why })
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use porism_hub::{CacheDir, Error, Network, Plan, Resolved, Result, Silent, list, pull, resolve, verify};
+use porism_hub::{CacheDir, Error, Network, Plan, Resolved, Result, Silent, dataset_file, list, pull, resolve, verify};
 use stand::*;
 
 fn plan(name: &str, cache: &CacheDir, network: &Network) -> Result<Plan> {
@@ -371,4 +371,28 @@ fn a_cache_that_cannot_be_used_is_named() {
     fs::create_dir_all(plan.path()).unwrap();
     let error = pull(&plan, &network, &mut Silent).unwrap_err();
     assert!(error.to_string().contains(plan.path().to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_file_of_a_data_set_is_fetched_once() {
+    let (_dir, cache) = cache();
+    let bytes = noise(20_000);
+    let served = bytes.clone();
+    let hub = Server::start(move |request, _| match request.path.as_str() {
+        "/api/datasets/a/b/revision/main?blobs=true" => text(listing(&[("c/test-0.parquet", &served, true)])),
+        path if path == format!("/datasets/a/b/resolve/{COMMIT}/c/test-0.parquet") => ranged(request, &served),
+        _ => status(404),
+    });
+    let network = network(&hub.url());
+    let fetch = |path: &str, network: &Network| dataset_file("a/b", path, &cache, network, &mut Silent);
+    let error = fetch("c/train-0.parquet", &network).unwrap_err().to_string();
+    assert!(error.contains("no file c/train-0.parquet") && error.contains("c/test-0.parquet"), "{error}");
+    let offline = Network { offline: true, ..network.clone() };
+    assert!(matches!(fetch("c/test-0.parquet", &offline), Err(Error::Offline(_))));
+    assert!(matches!(fetch("../x", &network), Err(Error::UnsafeName { .. })));
+
+    let path = fetch("c/test-0.parquet", &network).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    drop(hub);
+    assert_eq!(fetch("c/test-0.parquet", &offline).unwrap(), path);
 }

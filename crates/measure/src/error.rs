@@ -13,6 +13,9 @@ pub enum Error {
     /// Texts could not be put through an encoder.
     #[error(transparent)]
     Embedding(#[from] porism_generate::Error),
+    /// An interval or a test could not be computed.
+    #[error(transparent)]
+    Report(#[from] porism_report::Error),
     /// The text is not UTF-8.
     #[error("the text is not UTF-8: byte {offset} does not belong; convert the file to UTF-8")]
     NotUtf8 {
@@ -44,6 +47,47 @@ pub enum Error {
         /// References of the set.
         references: usize,
     },
+    /// A task file that cannot be used.
+    #[error("{file}{}: {what}", line.map_or(String::new(), |line| format!(", line {line}")))]
+    Task {
+        /// The file.
+        file: String,
+        /// The line, from 1, where there is one.
+        line: Option<usize>,
+        /// What is wrong.
+        what: String,
+    },
+    /// A row of a task's data that the task cannot read.
+    #[error("{at}: {what}")]
+    Row {
+        /// The file and the place in it.
+        at: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A split of a task is not where it was looked for.
+    #[error("no data for {task}, split \"{split}\": {what}{get}")]
+    NoData {
+        /// The task.
+        task: String,
+        /// The split.
+        split: String,
+        /// What was looked for.
+        what: String,
+        /// Where to get it.
+        get: String,
+    },
+    /// A log that cannot be gone on with.
+    #[error("{at}: {what}")]
+    Log {
+        /// The file, and the line where there is one.
+        at: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A data file could not be read.
+    #[error(transparent)]
+    Data(#[from] porism_formats::Error),
     /// A log-probability is not a finite number.
     #[error(
         "chunk {chunk}: the model gives token {token} of the text a log-probability of {value}; the weights may be damaged"

@@ -3,12 +3,16 @@
 //! - [`perplexity`]: two protocols, each defined to the token, over any [`perplexity::Scorer`].
 //! - [`mod@divergence`]: how far one model's predictions are from another's.
 //! - [`long_context`]: perplexity against the length of the text.
+//! - [`benchmark`]: tasks with questions and answers, with lm-evaluation-harness's numbers.
+//! - [`diff`]: two logs of benchmarks, item by item.
 //! - [`metric`]: generated text against references, with the reference programs' numbers.
 //! - [`limits`]: the machine's read bandwidth and arithmetic peaks.
 //! - [`mod@bench`]: what one row of `porism bench` does, and the bytes and operations that it takes.
 
 pub mod bench;
+pub mod benchmark;
 mod chunks;
+pub mod diff;
 pub mod divergence;
 mod error;
 pub mod limits;

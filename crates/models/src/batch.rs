@@ -62,7 +62,8 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// Who owns which rows: consecutive ranges that cover all rows.
     pub spans: Vec<Span>,
-    /// Rows whose output is wanted, ascending.
+    /// Rows whose output is wanted, ascending; a row may be named several times, once for each target that is asked of
+    /// it.
     pub wanted: Vec<usize>,
 }
 
@@ -131,7 +132,7 @@ impl Batch {
         if next != n {
             return bad(format!("the spans cover {next} of {n} rows"));
         }
-        if self.wanted.iter().any(|&row| row >= n) || self.wanted.windows(2).any(|w| w[0] >= w[1]) {
+        if self.wanted.iter().any(|&row| row >= n) || self.wanted.windows(2).any(|w| w[0] > w[1]) {
             return bad("the wanted rows are not ascending rows of the batch".into());
         }
         Ok(())

@@ -39,4 +39,4 @@ pub use site::{BlockSite, ProbeGroup, Site, SlotSite};
 pub use source::ModelSource;
 pub use stack::Stack;
 pub use state::{Mark, SequenceState};
-pub use steps::{HeadOutput, HeadRequest, Steps};
+pub use steps::{HeadOutput, HeadRequest, Score, Steps};

@@ -20,6 +20,8 @@ pub enum HeadRequest<'a> {
     Logits,
     /// The natural log-probability of one given token a row, `[n, 1]`.
     LogProbOf(&'a [u32]),
+    /// The same with the likeliest token in its place.
+    Score(&'a [u32]),
     /// The `k` likeliest tokens a row with their natural log-probabilities, likeliest first.
     TopK(usize),
     /// `sum_i w_i * -log p(target_i) / sum_i w_i`, `[1, 1]`.
@@ -43,14 +45,34 @@ pub enum HeadOutput<R> {
     Rows(R),
     /// For each row the likeliest tokens with their log-probabilities.
     TopK(Vec<Vec<(u32, f32)>>),
+    /// For each row what its target is worth.
+    Scores(Vec<Score>),
+}
+
+/// A target and what the model would have said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// The target's natural log-probability.
+    pub log_prob: f32,
+    /// The likeliest token; of several the one with the lowest id.
+    pub likeliest: u32,
 }
 
 impl<R> HeadOutput<R> {
-    /// The rows; an error for a top-k result.
+    /// The rows; an error for a top-k result and for scores.
     pub fn into_rows(self) -> Result<R> {
         match self {
             HeadOutput::Rows(rows) => Ok(rows),
             HeadOutput::TopK(_) => Err(Error::Batch("rows were expected where the top k were asked for".into())),
+            HeadOutput::Scores(_) => Err(Error::Batch("rows were expected where scores were asked for".into())),
+        }
+    }
+
+    /// The scores; an error for everything else.
+    pub fn into_scores(self) -> Result<Vec<Score>> {
+        match self {
+            HeadOutput::Scores(scores) => Ok(scores),
+            _ => Err(Error::Batch("scores were not asked for".into())),
         }
     }
 }
@@ -229,6 +251,14 @@ pub trait Steps: Sized {
                 let log_probs = self.log_softmax(logits)?;
                 self.gather(&log_probs, tokens).map(HeadOutput::Rows)
             }
+            HeadRequest::Score(tokens) => {
+                let (_, vocab) = self.shape(&logits);
+                let likeliest: Vec<u32> = self.to_vec(&logits)?.chunks_exact(vocab).map(likeliest).collect();
+                let log_probs = self.log_softmax(logits)?;
+                let log_probs = self.gather(&log_probs, tokens)?;
+                let pairs = self.to_vec(&log_probs)?.into_iter().zip(likeliest);
+                Ok(HeadOutput::Scores(pairs.map(|(log_prob, likeliest)| Score { log_prob, likeliest }).collect()))
+            }
             HeadRequest::TopK(k) => {
                 let log_probs = self.log_softmax(logits)?;
                 let (_, vocab) = self.shape(&log_probs);
@@ -241,6 +271,20 @@ pub trait Steps: Sized {
             HeadRequest::KlTo { log_probs } => self.kl(logits, log_probs).map(HeadOutput::Rows),
         }
     }
+}
+
+/// The index of a row's largest entry, of several the first.
+pub fn likeliest(row: &[f32]) -> u32 {
+    // Lanes that the compiler makes vectors of: a vocabulary has many entries.
+    let mut most = [f32::NEG_INFINITY; 16];
+    let larger = |most: &mut f32, v: f32| *most = if v > *most { v } else { *most };
+    let (whole, rest) = row.as_chunks::<16>();
+    for part in whole {
+        most.iter_mut().zip(part).for_each(|(m, &v)| larger(m, v));
+    }
+    most.iter_mut().zip(rest).for_each(|(m, &v)| larger(m, v));
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    row.iter().position(|&v| v == most).unwrap_or(0) as u32
 }
 
 /// The `k` largest entries of a row with their indexes, largest first, ties by the lower index.

@@ -10,7 +10,7 @@ use porism_models::cpu::{Activations, CpuExecutor};
 
 use super::protocol::{ProtocolArgs, note_context};
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, thread_count};
-use super::{divergence, long_context, metric};
+use super::{benchmark, diff, divergence, long_context, metric};
 use crate::context::{Context, Wishes, say, threads};
 use crate::output;
 use crate::progress::Bar;
@@ -24,6 +24,8 @@ pub struct MeasureArgs {
 
 #[derive(Subcommand)]
 enum What {
+    Run(Box<benchmark::RunArgs>),
+    Diff(diff::DiffArgs),
     Perplexity(Box<PerplexityArgs>),
     Divergence(Box<divergence::DivergenceArgs>),
     LongContext(long_context::LongContextArgs),
@@ -73,6 +75,8 @@ struct PerplexityArgs {
 
 pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
     match args.what {
+        What::Run(args) => benchmark::run(&args, context),
+        What::Diff(args) => diff::run(&args),
         What::Perplexity(args) => perplexity(&args, context),
         What::Divergence(args) => divergence::run(&args, context),
         What::LongContext(args) => long_context::run(&args, context),

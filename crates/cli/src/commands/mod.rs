@@ -1,10 +1,12 @@
 //! One command a file: its flags with their help, and what it says.
 
 pub mod bench;
+pub mod benchmark;
 pub mod book;
 mod chat;
 pub mod convert;
 pub mod detokenize;
+mod diff;
 mod divergence;
 pub mod embed;
 mod figures;

@@ -22,7 +22,7 @@ mod grams;
 mod meteor;
 mod pass_at_k;
 mod porter;
-mod python;
+pub(crate) mod python;
 mod rouge;
 mod signature;
 mod squad;
@@ -38,7 +38,7 @@ pub use meteor::{Meteor, WordNet};
 pub use pass_at_k::{PassAtK, Samples, pass_at_k};
 pub use rouge::{Rouge, RougeKind};
 pub use signature::Signature;
-pub use squad::{ExactMatch, TokenF1};
+pub use squad::{ExactMatch, SquadScratch, TokenF1};
 pub use ter::Ter;
 pub use tokenize::Tokenizer;
 

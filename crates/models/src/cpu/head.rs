@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::linear::Linear;
 use crate::parts::Head;
 use crate::site::ProbeGroup;
-use crate::steps::{HeadOutput, HeadRequest, Steps, top_k};
+use crate::steps::{HeadOutput, HeadRequest, Score, Steps, likeliest, top_k};
 use crate::{Error, Result};
 
 /// Rows of the vocabulary projection that are worked on at a time when only a number a row is wanted.
@@ -65,7 +65,7 @@ impl CpuExecutor {
             return self.logits(head, &normed, batch).map(HeadOutput::Rows);
         }
         let (given, wanted) = match request {
-            HeadRequest::LogProbOf(t) => (t.len(), n),
+            HeadRequest::LogProbOf(t) | HeadRequest::Score(t) => (t.len(), n),
             HeadRequest::CrossEntropy { targets, weights } => (targets.len().min(weights.len()), n),
             HeadRequest::KlTo { log_probs } => (log_probs.len(), n * vocab),
             _ => (n, n),
@@ -75,6 +75,7 @@ impl CpuExecutor {
         }
         // No [rows, vocab] is ever kept: a few rows of logits at a time, reduced at once.
         let mut top = Vec::new();
+        let mut best = Vec::new();
         let mut numbers = self.shelf.rows(n, 1);
         for first in (0..n).step_by(HEAD_ROWS) {
             let rows = first..(first + HEAD_ROWS).min(n);
@@ -85,9 +86,14 @@ impl CpuExecutor {
                     let log_probs = self.log_softmax(logits)?;
                     top.extend((0..rows.len()).map(|i| top_k(log_probs.row(i), k)));
                 }
-                HeadRequest::LogProbOf(targets) | HeadRequest::CrossEntropy { targets, .. } => {
+                HeadRequest::LogProbOf(targets)
+                | HeadRequest::Score(targets)
+                | HeadRequest::CrossEntropy { targets, .. } => {
                     let targets = &targets[rows.clone()];
                     check_targets(&logits, targets)?;
+                    if let HeadRequest::Score(_) = request {
+                        best.extend((0..rows.len()).map(|i| likeliest(logits.row(i))));
+                    }
                     let out = &mut numbers.data_mut()[rows];
                     loss::log_prob_of(&self.pool, self.isa, vocab, logits.data(), targets, out);
                 }
@@ -106,6 +112,10 @@ impl CpuExecutor {
         };
         let scalar = match request {
             HeadRequest::TopK(_) => return Ok(HeadOutput::TopK(top)),
+            HeadRequest::Score(_) => {
+                let score = |(&log_prob, likeliest)| Score { log_prob, likeliest };
+                return Ok(HeadOutput::Scores(numbers.data().iter().zip(best).map(score).collect()));
+            }
             HeadRequest::CrossEntropy { weights, .. } => -mean(numbers.data(), &|i| f64::from(weights[i])),
             HeadRequest::KlTo { .. } => mean(numbers.data(), &|_| 1.0),
             _ => return Ok(HeadOutput::Rows(numbers)),

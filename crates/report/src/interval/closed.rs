@@ -4,7 +4,7 @@ use super::{Interval, check_level};
 use crate::{Error, Result};
 
 /// How many standard deviations on either side of the mean hold a share of a normal distribution.
-fn deviations(level: f64) -> f64 {
+pub fn deviations(level: f64) -> f64 {
     // Newton's method on the share outside, erfc(z / sqrt 2), from below, where it is convex.
     let outside = 1.0 - level;
     let mut z = 0.0f64;

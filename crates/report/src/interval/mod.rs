@@ -9,7 +9,7 @@ mod resample;
 
 use serde::Serialize;
 
-pub use closed::{mean, wilson};
+pub use closed::{deviations, mean, wilson};
 pub use mcnemar::{McNemar, mcnemar};
 pub use paired::{Paired, approximate_randomization, paired_bootstrap};
 pub use resample::{Resampling, Rows, Statistic, bootstrap};
