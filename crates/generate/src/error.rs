@@ -23,6 +23,9 @@ pub enum Error {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// A grammar that cannot be used.
+    #[error("{0}")]
+    Grammar(String),
     /// A mask allows no token.
     #[error("the token mask allows no token at all")]
     NothingAllowed,

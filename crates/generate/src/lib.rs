@@ -3,6 +3,7 @@
 //! A [`Session`] keeps the tokens that its cache holds, so that a prompt which continues the last one is
 //! not computed again. [`Session::generate`] runs one request and reports every token as it comes.
 
+mod constrain;
 mod embed;
 mod error;
 mod many;
@@ -10,6 +11,7 @@ mod sample;
 mod session;
 mod stop;
 
+pub use constrain::{Allowed, Constrainer, Constraint, Grammar};
 pub use embed::{Embedded, Embedder, Hidden};
 pub use error::{Error, Result};
 pub use many::{Answered, Many, Prompt};

@@ -1,5 +1,6 @@
 //! A session: one sequence's cache, and requests that continue it.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use porism_models::steps::top_k;
 use porism_models::{Batch, Decoder, HeadRequest, Mark, SequenceState};
 use porism_text::{Tokenizer, Utf8Stream};
 
+use crate::constrain::Constraint;
 use crate::sample::{Draw, Sampling, TokenMask};
 use crate::stop::StopStrings;
 use crate::{Error, Result};
@@ -42,8 +44,8 @@ pub struct Request<'a> {
     pub top_logprobs: usize,
     /// What happens when the context is full.
     pub overflow: Overflow,
-    /// Restricts the tokens.
-    pub mask: Option<&'a dyn TokenMask>,
+    /// What the answer has to be; it begins anew.
+    pub constraint: Option<&'a RefCell<Constraint>>,
     /// Ends the answer when it becomes true.
     pub interrupt: Option<&'a AtomicBool>,
 }
@@ -58,7 +60,7 @@ impl<'a> Request<'a> {
             stop: &[],
             top_logprobs: 0,
             overflow: Overflow::Stop,
-            mask: None,
+            constraint: None,
             interrupt: None,
         }
     }
@@ -231,6 +233,9 @@ impl<'a> Session<'a> {
         }
         timings.prompt = (ids.len() - reused, started.elapsed());
         let mut after_first = None;
+        if let Some(constraint) = request.constraint {
+            constraint.borrow_mut().begin();
+        }
         let reason = loop {
             if answer.tokens.len() >= request.max_tokens {
                 break StopReason::Length;
@@ -239,7 +244,9 @@ impl<'a> Session<'a> {
                 break StopReason::Interrupted;
             }
             let draw = Draw { sequence: 0, position: (request.prompt.len() + answer.tokens.len()) as u64 };
-            let id = request.sampling.choose(&logits, &ids, request.mask, draw)?;
+            let allowed = request.constraint.map(|c| c.borrow_mut().allowed()).transpose()?;
+            let mask = allowed.as_ref().map(|allowed| allowed as &dyn TokenMask);
+            let id = request.sampling.choose(&logits, &ids, mask, draw)?;
             let now = after_first.get_or_insert_with(Instant::now);
             if answer.tokens.is_empty() {
                 timings.first_token = started.elapsed();
@@ -253,6 +260,12 @@ impl<'a> Session<'a> {
                 break StopReason::Stop;
             }
             ids.push(id);
+            if let Some(constraint) = request.constraint
+                && constraint.borrow_mut().take(id)?
+            {
+                // Nothing but the end could follow.
+                break StopReason::Eos;
+            }
             if answer.tokens.len() >= request.max_tokens {
                 break StopReason::Length;
             }

@@ -9,6 +9,7 @@ use porism_text::{ChatTemplate, Message};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use super::constrain::note_incomplete;
 use super::run::{Settings, speeds};
 use crate::context::{Loaded, say};
 use crate::output;
@@ -110,6 +111,7 @@ fn answer(
     if outcome.stop_reason == StopReason::Context {
         say("note: the context is full; /clear begins anew, --overflow slide goes on");
     }
+    note_incomplete(settings.constrained());
     say(&speeds(&outcome, None, session.activations()));
     Ok(outcome.text)
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod benchmark;
 pub mod book;
 mod chat;
+mod constrain;
 pub mod convert;
 pub mod detokenize;
 mod diff;

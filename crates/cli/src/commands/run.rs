@@ -1,5 +1,6 @@
 //! `porism run`: talk to a model.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use porism_generate::{Event, Outcome, Overflow, Request, Sampling, Session, Token};
+use porism_generate::{Constraint, Event, Outcome, Overflow, Request, Sampling, Session, Token};
 use porism_kernels::Isa;
 use porism_models::cpu::{Activations, CpuExecutor};
 use porism_text::{ChatTemplate, Message, Tokenizer};
 use serde::Serialize;
 
 use super::chat;
+use super::constrain::{ConstrainArgs, note_incomplete};
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, isa, kv_type, positive, thread_count};
 use crate::context::{Context, Loaded, Wishes, person_watches, say, threads, usage};
 use crate::output;
@@ -30,6 +32,8 @@ use crate::output;
   porism run --file question.txt --temperature 0 --json
   cat log.txt | porism run --system \"Summarize in one sentence.\"
   porism run --raw \"The capital of France is\" --max-tokens 5 --top-logprobs 3 --json
+  porism run \"A date in May 1968\" --regex \"1968-05-[0-3][0-9]\"
+  porism run \"Paris in JSON\" --json-schema city.json
   porism run -m model.gguf                   a chat with that file")]
 pub struct RunArgs {
     /// What to say to the model
@@ -92,6 +96,8 @@ pub struct RunArgs {
     /// What the inputs of quantized weights are rounded to
     #[arg(long, value_enum, default_value_t = ActivationsArg::Int8)]
     activations: ActivationsArg,
+    #[command(flatten)]
+    constrain: ConstrainArgs,
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -136,6 +142,7 @@ fn factor(text: &str) -> Result<f32, String> {
 pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     let started = Instant::now();
     let prompt = prompt(&args)?;
+    let grammar = args.constrain.read()?;
     if prompt.is_none() && (args.raw || args.json) {
         return usage("no prompt: give it as an argument, with --file or on stdin (--raw and --json do not chat)");
     }
@@ -150,13 +157,14 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     if holds > trained {
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {holds} goes beyond"));
     }
+    let constraint = grammar.map(|grammar| grammar.compile(&loaded.tokenizer)).transpose()?;
     context.settle(&mut loaded.decoder, &pool, args.mapped)?;
     let steps = CpuExecutor::new(pool, isa, activations);
     context.tell(&loaded.decoder.stack, &steps);
     let kv = kv_type(args.kv_type, activations);
     let mut session = Session::new(&loaded.decoder, &loaded.tokenizer, steps, kv, holds);
     let load_seconds = started.elapsed().as_secs_f64();
-    let settings = Settings::new(&args);
+    let settings = Settings::new(&args, constraint);
 
     let Some(prompt) = prompt else {
         let template = template.context("a chat needs a template")?;
@@ -174,11 +182,13 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     };
     let outcome = settings.answer(&mut session, &ids, args.top_logprobs.into(), !args.json)?;
     if args.json {
-        return output::json(&Report::new(&loaded.tokenizer, &outcome, activations, load_seconds));
+        let report = Report::new(&loaded.tokenizer, &outcome, activations, load_seconds, settings.constrained());
+        return output::json(&report);
     }
     if !outcome.text.ends_with('\n') {
         output::line("")?;
     }
+    note_incomplete(settings.constrained());
     say(&speeds(&outcome, Some(load_seconds), activations));
     Ok(())
 }
@@ -215,10 +225,11 @@ pub(super) struct Settings {
     stop: Vec<String>,
     slide: bool,
     interrupt: Arc<AtomicBool>,
+    constraint: Option<RefCell<Constraint>>,
 }
 
 impl Settings {
-    fn new(args: &RunArgs) -> Settings {
+    fn new(args: &RunArgs, constraint: Option<Constraint>) -> Settings {
         let interrupt = Arc::new(AtomicBool::new(false));
         let flag = interrupt.clone();
         // Without a handler Ctrl-C still ends the program, only not gently.
@@ -246,7 +257,16 @@ impl Settings {
             stop: args.stop.clone(),
             slide: args.overflow == OverflowArg::Slide,
             interrupt,
+            constraint: constraint.map(RefCell::new),
         }
+    }
+
+    /// The constraint's kind, and whether the last answer is whole by it.
+    pub(super) fn constrained(&self) -> Option<(&'static str, bool)> {
+        self.constraint.as_ref().map(|constraint| {
+            let mut constraint = constraint.borrow_mut();
+            (constraint.name(), constraint.complete())
+        })
     }
 
     /// Runs one request; with `show` the text streams to stdout.
@@ -266,7 +286,7 @@ impl Settings {
             stop: &self.stop,
             top_logprobs,
             overflow,
-            mask: None,
+            constraint: self.constraint.as_ref(),
             interrupt: Some(&self.interrupt),
         };
         let mut failed = None;
@@ -318,6 +338,10 @@ struct Report {
     prompt_tokens: usize,
     stop_reason: &'static str,
     activations: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    constraint: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
     timings: TimingsReport,
 }
 
@@ -358,7 +382,13 @@ fn words(tokenizer: &Tokenizer, id: u32) -> (String, Option<Vec<u8>>) {
 }
 
 impl Report {
-    fn new(tokenizer: &Tokenizer, outcome: &Outcome, activations: Activations, load_seconds: f64) -> Report {
+    fn new(
+        tokenizer: &Tokenizer,
+        outcome: &Outcome,
+        activations: Activations,
+        load_seconds: f64,
+        constrained: Option<(&'static str, bool)>,
+    ) -> Report {
         let token = |t: &Token| {
             let (text, bytes) = words(tokenizer, t.id);
             let top = t.top.iter().map(|&(id, logprob)| {
@@ -373,6 +403,8 @@ impl Report {
             prompt_tokens: outcome.prompt_tokens,
             stop_reason: outcome.stop_reason.name(),
             activations: activations.name(),
+            constraint: constrained.map(|(name, _)| name),
+            complete: constrained.map(|(_, complete)| complete),
             timings: TimingsReport {
                 load_seconds,
                 first_token_seconds: outcome.timings.first_token.as_secs_f64(),
