@@ -1,8 +1,11 @@
 //! Results on stdout.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use anyhow::Result;
+use porism_formats::AtomicFile;
+use porism_report::{Page, Table};
 use serde::Serialize;
 
 /// A line on stdout.
@@ -17,6 +20,18 @@ pub fn text(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// A table on stdout.
+pub fn table(table: &Table) -> Result<()> {
+    table.lines().iter().try_for_each(|text| line(text))
+}
+
+/// A page of HTML in a file, which appears when it is whole.
+pub fn page(page: &Page, path: &Path) -> Result<()> {
+    let mut out = AtomicFile::create(path)?;
+    out.write_all(page.html().as_bytes())?;
+    Ok(out.commit()?)
 }
 
 /// An object as JSON on stdout.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use porism_kernels::{Pool, pool};
-use porism_measure::diff::{Comparison, Difference, Entry, compare, read_log};
+use porism_measure::diff::{Comparison, Difference, Entry, Moved, compare, read_log};
 use porism_report::interval::Resampling;
+use porism_report::{Cell, Page, Table};
 
 use super::words::positive;
 use crate::context::say;
@@ -46,6 +47,9 @@ pub struct DiffArgs {
     /// The key of the resamples
     #[arg(long, default_value_t = 12345)]
     seed: u64,
+    /// Write a page of HTML too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -64,44 +68,82 @@ pub fn run(args: &DiffArgs) -> Result<()> {
             found.other_prompts
         ));
     }
+    if let Some(path) = &args.html {
+        output::page(&page(args, &found), path)?;
+    }
     if args.json {
         return output::json(&found);
     }
-    table(&found)?;
+    output::table(&table(&found))?;
+    for line in moves(&found) {
+        output::line(&line)?;
+    }
     for row in &found.rows {
         output::line(&verdict(row))?;
     }
     args.items.map_or(Ok(()), |most| items(&a, &b, most))
 }
 
-fn table(found: &Comparison) -> Result<()> {
-    let width = found.rows.iter().map(|row| row.task.len()).max().unwrap_or(0).max(4);
-    let metric = found.rows.iter().map(|row| row.metric.len()).max().unwrap_or(0).max(6);
-    output::line(&format!(
-        "{:<width$}  {:<metric$}  items       A       B    B - A  95 % interval       won  lost       p  adjusted",
-        "task", "metric"
-    ))?;
+fn table(found: &Comparison) -> Table {
+    let names = [
+        "task",
+        "metric",
+        ">items",
+        ">A",
+        ">B",
+        ">B - A",
+        "95 % interval",
+        ">won",
+        ">lost",
+        ">p",
+        ">adjusted",
+        ">detectable",
+    ];
+    let mut table = Table::new(&names);
     for row in &found.rows {
         let interval = row.interval.map_or(String::new(), |i| format!("{:+.4} to {:+.4}", i.low, i.high));
-        output::line(&format!(
-            "{:<width$}  {:<metric$}  {:>5}  {:>6.4}  {:>6.4}  {:>+7.4}  {interval:<18}  {:>4}  {:>4}  {:>6.4}  {:>8.4}",
-            row.task,
-            row.metric,
-            row.items,
-            row.a,
-            row.b,
-            row.difference,
-            row.won,
-            row.lost,
-            row.p_value,
-            row.p_adjusted
-        ))?;
+        let four = |v: f64| format!("{v:.4}");
+        let cells = [
+            row.task.clone(),
+            row.metric.clone(),
+            row.items.to_string(),
+            four(row.a),
+            four(row.b),
+            format!("{:+.4}", row.difference),
+            interval,
+            row.won.to_string(),
+            row.lost.to_string(),
+            four(row.p_value),
+            four(row.p_adjusted),
+            four(row.detectable),
+        ];
+        table.row(cells.map(Cell::Text));
     }
-    for task in &found.tasks {
+    table
+}
+
+/// How answers moved, a line for each task.
+fn moves(found: &Comparison) -> Vec<String> {
+    let line = |task: &Moved| {
         let shift = task.mean_shift.map_or(String::new(), |s| format!("; log-likelihoods moved by {s:.4} on average"));
-        output::line(&format!("{}: {} of {} answers changed{shift}", task.task, task.changed, task.items))?;
-    }
-    Ok(())
+        format!("{}: {} of {} answers changed{shift}", task.task, task.changed, task.items)
+    };
+    found.tasks.iter().map(line).collect()
+}
+
+fn page(args: &DiffArgs, found: &Comparison) -> Page {
+    let mut page = Page::new("Two logs, item by item");
+    page.facts(&[
+        ("A", args.a.display().to_string()),
+        ("B", args.b.display().to_string()),
+        ("items in both", found.items.to_string()),
+        ("in one only", (found.only_a + found.only_b).to_string()),
+        ("with another prompt", found.other_prompts.to_string()),
+    ]);
+    found.rows.iter().for_each(|row| page.paragraph(&verdict(row)));
+    page.table(&table(found));
+    moves(found).iter().for_each(|line| page.paragraph(line));
+    page
 }
 
 /// The level of the verdicts.

@@ -34,7 +34,7 @@ use crate::progress::Bar;
   porism measure run ./mine.toml --data questions.jsonl --json
       {model, activations, kv_type, context, chat, seconds, results: {TASK: {fewshot, items, truncated, seconds,
        metrics: {METRIC: {value, standard_error, interval}}, and parts of a group}}}
-  porism measure run --requests requests.jsonl.gz")]
+  porism measure run --requests requests.jsonl.gz --html scores.html")]
 pub struct RunArgs {
     /// Tasks: names, see --list, or paths of task files
     #[arg(value_name = "TASK", value_delimiter = ',')]
@@ -88,6 +88,9 @@ pub struct RunArgs {
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
+    /// Write a page of HTML too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -220,6 +223,9 @@ fn measure(args: &RunArgs, context: &Context, loaded: &Loaded, exams: Vec<(Strin
         results: tasks.into_iter().collect(),
     };
     report.notes();
+    if let Some(path) = &args.html {
+        output::page(&report.page(), path)?;
+    }
     if args.json { output::json(&report) } else { report.print() }
 }
 

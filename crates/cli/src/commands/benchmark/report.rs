@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use porism_measure::benchmark::{LogRow, Mean, Outcome, group, outcome};
+use porism_report::{Cell, Page, Table};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -72,39 +73,64 @@ impl Report {
         }
     }
 
-    pub fn print(&self) -> Result<()> {
-        let rows = self.results.iter().flat_map(|(name, task)| {
-            let parts = task.parts.iter().map(|(name, part)| (format!("  {name}"), part, task.fewshot));
-            std::iter::once((name.clone(), &task.whole, task.fewshot)).chain(parts)
-        });
-        let rows: Vec<_> = rows.collect();
-        let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(4);
-        let metric = rows.iter().flat_map(|(_, outcome, _)| outcome.metrics.keys()).map(String::len).max().unwrap_or(6);
-        output::line(&format!(
-            "{:<width$}  items  shots  {:<metric$}   value  +/-     95 % interval",
-            "task", "metric"
-        ))?;
-        for (name, outcome, fewshot) in rows {
-            for (i, (key, mean)) in outcome.metrics.iter().enumerate() {
-                let (name, items, shots) = match i {
-                    0 => (name.as_str(), outcome.items.to_string(), fewshot.to_string()),
-                    _ => ("", String::new(), String::new()),
-                };
-                output::line(&format!("{name:<width$}  {items:>5}  {shots:>5}  {key:<metric$}  {}", numbers(mean)))?;
+    /// A row for each metric of each task and of each part of a group.
+    fn table(&self) -> Table {
+        let names = ["task", ">items", ">shots", "metric", ">value", ">+/-", "95 % interval", "0 to 1"];
+        let mut table = Table::new(&names);
+        for (name, task) in &self.results {
+            let parts = task.parts.iter().map(|(name, part)| (format!("  {name}"), part));
+            for (name, outcome) in std::iter::once((name.clone(), &task.whole)).chain(parts) {
+                for (i, (metric, mean)) in outcome.metrics.iter().enumerate() {
+                    let (name, items, shots) = match i {
+                        0 => (name.clone(), outcome.items.to_string(), task.fewshot.to_string()),
+                        _ => Default::default(),
+                    };
+                    let [value, error, interval] = numbers(mean);
+                    let mark = Cell::Mark { value: mean.value, interval: mean.interval.map(|i| (i.low, i.high)) };
+                    table.row(
+                        [name, items, shots, metric.clone(), value, error, interval]
+                            .map(Cell::Text)
+                            .into_iter()
+                            .chain([mark]),
+                    );
+                }
             }
         }
-        output::line(&format!(
-            "{} activations, {} cache, {}{:.1} s",
-            self.activations,
-            self.kv_type,
-            if self.chat { "as a chat, " } else { "" },
-            self.seconds
-        ))
+        table
+    }
+
+    fn settings(&self) -> String {
+        let chat = if self.chat { "as a chat, " } else { "" };
+        format!("{} activations, {} cache, {chat}{:.1} s", self.activations, self.kv_type, self.seconds)
+    }
+
+    pub fn print(&self) -> Result<()> {
+        output::table(&self.table())?;
+        output::line(&self.settings())
+    }
+
+    /// The same as a page.
+    pub fn page(&self) -> Page {
+        let mut page = Page::new("Benchmarks");
+        let truncated: usize = self.results.iter().map(|(_, task)| task.whole.truncated).sum();
+        page.facts(&[
+            ("model", self.model.clone()),
+            ("settings", self.settings()),
+            ("context", format!("{} tokens", self.context)),
+            ("prompts cut to the context", truncated.to_string()),
+        ]);
+        page.table(&self.table());
+        page.paragraph(
+            "Prompts and scores are those of lm-evaluation-harness. Intervals hold 95 %: by Wilson where items are right or \
+             wrong, else by the normal distribution; of groups by the pooled standard error. They say how scores vary with \
+             the choice of items.",
+        );
+        page
     }
 }
 
-fn numbers(mean: &Mean) -> String {
-    let error = mean.standard_error.map_or("      ".into(), |e| format!("{e:.4}"));
+fn numbers(mean: &Mean) -> [String; 3] {
+    let error = mean.standard_error.map_or(String::new(), |e| format!("{e:.4}"));
     let interval = mean.interval.map_or(String::new(), |i| format!("{:.4} to {:.4}", i.low, i.high));
-    format!("{:>6.4}  {error}  {interval}", mean.value)
+    [format!("{:.4}", mean.value), error, interval]
 }
