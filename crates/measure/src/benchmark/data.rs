@@ -110,12 +110,14 @@ fn patterns(data: &Data, task: &str, config: Option<&str>, split: &str) -> Vec<S
     let own = data.files.get(split).into_iter().flatten().map(|pattern| fill(pattern, config, split));
     let mut patterns: Vec<String> = own.collect();
     // A dataset with configurations has a folder for each; `none` is what some tools call the one without a name.
-    let inner = match config {
+    let mut inner = match config {
         Some(config) => vec![format!("{config}/"), format!("{config}-"), format!("{config}_")],
-        None => vec!["none/".into(), "default/".into()],
+        None => Vec::new(),
     };
-    let whole = data.configs.is_empty().then(String::new);
-    for before in inner.into_iter().chain(whole) {
+    if data.configs.is_empty() {
+        inner.extend(["none/".into(), "default/".into(), String::new()]);
+    }
+    for before in inner {
         patterns.push(format!("{before}{split}/data-*.arrow"));
         patterns.push(format!("{before}{split}-*.parquet"));
         patterns.push(format!("data/{before}{split}-*.parquet"));
