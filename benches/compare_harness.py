@@ -39,14 +39,21 @@ SUBJECTS = [
     "abstract_algebra", "anatomy", "college_biology", "formal_logic", "high_school_geography", "machine_learning",
     "moral_scenarios", "professional_law", "us_foreign_policy", "virology",
 ]
+# The seven parts of MATH, and how the harness's files are called.
+MATH = {
+    "algebra": "algebra", "counting_and_probability": "counting_and_prob", "geometry": "geometry",
+    "intermediate_algebra": "intermediate_algebra", "number_theory": "num_theory", "prealgebra": "prealgebra",
+    "precalculus": "precalc",
+}
 # Task: the harness's file, folder of the data, split that is measured, split of worked examples.
 TASKS = {
     "arc_easy": ("arc/arc_easy.yaml", "ai2_arc/ARC-Easy", "test", "train"),
     "arc_challenge": ("arc/arc_challenge.yaml", "ai2_arc/ARC-Challenge", "test", "train"),
     "hellaswag": ("hellaswag/hellaswag.yaml", "hellaswag", "validation", "train"),
     "openbookqa": ("openbookqa/openbookqa.yaml", "openbookqa/main", "test", "train"),
-    "gsm8k": ("gsm8k/gsm8k.yaml", "gsm8k", "test", "train"),
-    "gsm8k_cot": ("gsm8k/gsm8k-cot.yaml", "gsm8k", "test", None),
+    "boolq": ("super_glue/boolq/default.yaml", "boolq", "validation", "train"),
+    "gsm8k": ("gsm8k/gsm8k.yaml", "gsm8k/main", "test", "train"),
+    "gsm8k_cot": ("gsm8k/gsm8k-cot.yaml", "gsm8k/main", "test", None),
 }
 
 
@@ -71,18 +78,21 @@ def harness_task(folder, name, file, data, measured, examples):
 
 def parts(task):
     """A task's parts: the harness's files and where the rows are. Of MMLU ten subjects."""
+    if task == "hendrycks_math":
+        name = "hendrycks_math/hendrycks_math_{}.yaml"
+        return {f"{task}_{s}": (name.format(file), f"{task}/{s}", "test", "train") for s, file in MATH.items()}
     if task != "mmlu":
         file, data, measured, examples = TASKS[task]
         return {task: (file, data, measured, examples)}
     return {f"mmlu_{s}": (f"mmlu/default/mmlu_{s}.yaml", f"mmlu/{s}", "test", "dev") for s in SUBJECTS}
 
 
-def ours(arguments, task, model, activations, log):
+def ours(arguments, task, model, activations, limit, log):
     """Runs porism; its report, its rows, and its own seconds."""
     command = [arguments.porism, "measure", "run", "-m", model, "--data", arguments.data, "--activations", activations]
     command += ["--json", "--log", str(log)]
-    if arguments.limit:
-        command += ["--limit", str(arguments.limit)]
+    if limit:
+        command += ["--limit", str(limit)]
     if arguments.shots is not None:
         command += ["--fewshot", str(arguments.shots)]
     if arguments.chat:
@@ -147,17 +157,17 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             limit = arguments.limit
-            if task == "mmlu" and limit:
-                arguments.limit = limit = max(1, limit // len(SUBJECTS))
             files = parts(task)
+            if limit:
+                limit = max(1, limit // len(files))
             names = {
                 harness_task(folder, name, file, pathlib.Path(arguments.data) / data, measured, examples): name
                 for name, (file, data, measured, examples) in files.items()
             }
-            report, rows = ours(arguments, task, arguments.folder, "f32", folder / "f32.jsonl")
+            report, rows = ours(arguments, task, arguments.folder, "f32", limit, folder / "f32.jsonl")
             line = {"task": task, "shots": arguments.shots, "chat": arguments.chat, "porism_f32_s": report["seconds"]}
             if arguments.int8:
-                report8, _ = ours(arguments, task, arguments.int8, "int8", folder / "int8.jsonl")
+                report8, _ = ours(arguments, task, arguments.int8, "int8", limit, folder / "int8.jsonl")
                 line["porism_int8_s"] = report8["seconds"]
             begun = time.perf_counter()
             result = simple_evaluate(

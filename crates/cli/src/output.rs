@@ -1,7 +1,6 @@
 //! Results on stdout.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 
 use anyhow::Result;
 use porism_formats::AtomicFile;
@@ -27,9 +26,8 @@ pub fn table(table: &Table) -> Result<()> {
     table.lines().iter().try_for_each(|text| line(text))
 }
 
-/// A page of HTML in a file, which appears when it is whole.
-pub fn page(page: &Page, path: &Path) -> Result<()> {
-    let mut out = AtomicFile::create(path)?;
+/// A page of HTML into a file that was created before the work began, and appears when it is whole.
+pub fn page(page: &Page, mut out: AtomicFile) -> Result<()> {
     out.write_all(page.html().as_bytes())?;
     Ok(out.commit()?)
 }

@@ -33,6 +33,15 @@ struct Plain {
 }
 
 impl Bar {
+    /// Of so many the next: the bar starts with the first.
+    pub fn step(&mut self, what: &str, done: usize, of: usize, note: &str) {
+        if self.bar.is_none() && self.plain.is_none() {
+            self.start(what, Some(of as u64));
+        }
+        self.note(note);
+        self.at(done as u64);
+    }
+
     /// For transfers.
     pub fn new() -> Bar {
         Bar { bar: None, plain: None, unit: Unit::Bytes }

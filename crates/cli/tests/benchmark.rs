@@ -244,6 +244,22 @@ fn bad_input_is_refused_in_words() {
         "label.jsonl",
         "{\"doc_id\":0,\"idx\":0,\"label\":3,\"request\":{\"context\":\"a\",\"continuation\":\" b\"}}\n",
     );
+    let request = |document: u64, index: u64, label: u64, task: &str| {
+        format!(
+            "{{\"doc_id\":{document},\"idx\":{index},\"label\":{label},\"task_name\":\"{task}\",\"request\":{{\"context\":\"a\",\
+             \"continuation\":\" b\"}}}}\n"
+        )
+    };
+    let twice = bench.write("twice.jsonl", &(request(0, 0, 0, "t") + &request(0, 0, 0, "t")));
+    let gap = bench.write("gap.jsonl", &(request(0, 0, 0, "t") + &request(0, 2, 0, "t")));
+    let labels = bench.write("labels.jsonl", &(request(0, 0, 0, "t") + &request(0, 1, 1, "t")));
+    let tasks = bench.write("tasks.jsonl", &(request(0, 0, 0, "t") + &request(1, 0, 0, "u")));
+    let no_rows = bench.write("results.json", "{\"results\": 1}");
+    let shards = bench.path("shards");
+    std::fs::create_dir(&shards).expect("a folder");
+    std::fs::write(shards.join("test-00000-of-00002.parquet"), "x").expect("a file");
+    let shards = shards.display().to_string();
+    let doubled = task("doubled.toml", "split = \"test\"", "split = \"test\"\nconfigs = [\"x\", \"x\"]");
     let none = bench.path("none");
     std::fs::create_dir(&none).expect("a folder");
     let none = none.display().to_string();
@@ -293,6 +309,22 @@ fn bad_input_is_refused_in_words() {
         ("a label that is none", &["--requests", &label], 1, &["label.jsonl, line 1", "3 is the number of none"]),
         ("requests and tasks", &["arc_easy", "--requests", &label], 2, &["cannot be used with"]),
         ("no such requests", &["--requests", "nothing.jsonl"], 1, &["nothing.jsonl"]),
+        ("a choice twice", &["--requests", &twice], 1, &["twice.jsonl, line 2", "0 twice"]),
+        ("a choice that is missing", &["--requests", &gap], 1, &["gap.jsonl, line 2", "no 1"]),
+        ("two labels", &["--requests", &labels], 1, &["labels.jsonl, line 2", "its label is 1"]),
+        ("two tasks in a file", &["--requests", &tasks], 1, &["tasks.jsonl, line 2", "task_name is u"]),
+        ("requests and a split", &["--requests", &label, "--split", "x"], 2, &["cannot be used with"]),
+        (
+            "a file that is no log",
+            &[&mine, "--data", &folder, "--log", &no_rows],
+            1,
+            &["results.json, line 1", "--log"],
+        ),
+        ("a task twice", &[&mine, &mine, "--data", &folder], 2, &["two of the tasks are called"]),
+        ("a part twice", &[&doubled, "--data", &folder], 1, &["doubled.toml", "\"x\" stands there twice"]),
+        ("one file for many parts", &["mmlu", "--data", &missing], 1, &["one file", "57 parts"]),
+        ("half of a split", &["arc_easy", "--data", &shards], 1, &["of the 2 files test-*-of-00002.* 1 are there"]),
+        ("no folder for the page", &[&mine, "--data", &folder, "--html", "/no/such/x.html"], 1, &["/no/such/x.html"]),
         ("limit of none", &[&mine, "--limit", "0"], 2, &["--limit"]),
     ];
     let mut complaints = Vec::new();

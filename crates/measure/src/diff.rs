@@ -1,6 +1,6 @@
 //! Two logs of benchmarks, item by item: which differences between two models are more than chance.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use porism_kernels::Pool;
@@ -19,6 +19,8 @@ pub struct Entry {
     pub id: String,
     /// What the model was shown.
     pub prompt: String,
+    /// What may follow it.
+    pub choices: Vec<String>,
     /// What its choices are worth.
     pub loglikelihoods: Vec<f64>,
     /// What it answered.
@@ -65,11 +67,11 @@ pub struct Comparison {
     pub only_a: usize,
     /// Items that only the second has.
     pub only_b: usize,
-    /// Items whose prompts differ: what they say is not about the models alone.
+    /// Items whose prompts, choices or right answers differ: what they say is not about the models alone.
     pub other_prompts: usize,
     /// A row for each task and metric.
     pub rows: Vec<Difference>,
-    /// For each task how answers moved.
+    /// For each task how answers moved, and for `all` where there are several.
     pub tasks: Vec<Moved>,
 }
 
@@ -101,7 +103,7 @@ pub struct Difference {
     /// The same with regard to the number of rows (Holm 1979).
     pub p_adjusted: f64,
     /// The smallest difference that so many items would show four times out of five, at a level of 5 %. Where no item
-    /// differs, as though three did, which a sample may miss one time in twenty.
+    /// differs from the rest, as though three did, which a sample may miss one time in twenty.
     pub detectable: f64,
 }
 
@@ -121,44 +123,64 @@ pub struct Moved {
 /// Standard errors between nothing and what is found four times out of five at 5 %: 1.96 and 0.84.
 const POWER: f64 = 2.8;
 
+/// The items that both logs have, in the first one's order.
+pub fn pairs<'a>(a: &'a [Entry], b: &'a [Entry]) -> Vec<(&'a Entry, &'a Entry)> {
+    let index: HashMap<(&str, &str), &Entry> = b.iter().map(|e| ((e.task.as_str(), e.id.as_str()), e)).collect();
+    a.iter().filter_map(|e| index.get(&(e.task.as_str(), e.id.as_str())).map(|other| (e, *other))).collect()
+}
+
+/// The metrics that a log of the pairs has.
+fn metrics<'a>(pairs: &[(&'a Entry, &'a Entry)]) -> BTreeSet<&'a str> {
+    pairs.iter().flat_map(|(a, b)| a.metrics.keys().chain(b.metrics.keys())).map(String::as_str).collect()
+}
+
 /// Compares two logs.
 ///
 /// # Errors
 /// They have no item in common, or no metric of the name asked for.
 pub fn compare(a: &[Entry], b: &[Entry], metric: Option<&str>, how: Resampling, pool: &Pool) -> Result<Comparison> {
-    let index: HashMap<(&str, &str), &Entry> = b.iter().map(|e| ((e.task.as_str(), e.id.as_str()), e)).collect();
-    let pairs: Vec<(&Entry, &Entry)> =
-        a.iter().filter_map(|e| index.get(&(e.task.as_str(), e.id.as_str())).map(|other| (e, *other))).collect();
+    let pairs = pairs(a, b);
     if pairs.is_empty() {
         return Err(Error::Options("the logs have no item of a task in common".into()));
     }
-    let mut tasks: Vec<&str> = Vec::new();
-    for (entry, _) in &pairs {
-        if !tasks.contains(&entry.task.as_str()) {
-            tasks.push(&entry.task);
-        }
+    let mut parts: Vec<(&str, Vec<(&Entry, &Entry)>)> = Vec::new();
+    let mut place = HashMap::new();
+    for pair in &pairs {
+        let task = pair.0.task.as_str();
+        let at = *place.entry(task).or_insert_with(|| {
+            parts.push((task, Vec::new()));
+            parts.len() - 1
+        });
+        parts[at].1.push(*pair);
+    }
+    if parts.len() > 1 {
+        parts.push(("all", pairs.clone()));
     }
     let mut rows = Vec::new();
-    for task in &tasks {
-        let own: Vec<_> = pairs.iter().filter(|(entry, _)| entry.task == *task).copied().collect();
-        rows.extend(differences(task, &own, metric, how, pool)?);
-    }
-    if tasks.len() > 1 {
-        rows.extend(differences("all", &pairs, metric, how, pool)?);
+    for (task, own) in &parts {
+        rows.extend(differences(task, own, metric, how, pool)?);
     }
     if rows.is_empty() {
-        let known: Vec<&String> = pairs[0].0.metrics.keys().collect();
-        return Err(Error::Options(format!("no such metric in both logs; there are {known:?}")));
+        let known: Vec<&str> = metrics(&pairs).into_iter().collect();
+        return Err(Error::Options(match metric {
+            Some(metric) => format!("no item has {metric} in both logs; there are {}", known.join(", ")),
+            None => format!("no metric is in both logs; there are {}", known.join(", ")),
+        }));
     }
     adjust(&mut rows);
     Ok(Comparison {
         items: pairs.len(),
         only_a: a.len() - pairs.len(),
         only_b: b.len() - pairs.len(),
-        other_prompts: pairs.iter().filter(|(a, b)| a.prompt != b.prompt).count(),
+        other_prompts: pairs.iter().filter(|(a, b)| asked(a) != asked(b)).count(),
         rows,
-        tasks: tasks.iter().map(|task| moved(task, &pairs)).collect(),
+        tasks: parts.iter().map(|(task, own)| moved(task, own)).collect(),
     })
+}
+
+/// What an item asks for.
+fn asked(entry: &Entry) -> (&str, &[String], &Json) {
+    (&entry.prompt, &entry.choices, &entry.target)
 }
 
 fn differences(
@@ -168,7 +190,7 @@ fn differences(
     how: Resampling,
     pool: &Pool,
 ) -> Result<Vec<Difference>> {
-    let names = pairs[0].0.metrics.keys().filter(|name| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let names = metrics(pairs).into_iter().filter(|name| wanted.is_none_or(|wanted| wanted == *name));
     names.filter_map(|name| difference(task, name, pairs, how, pool).transpose()).collect()
 }
 
@@ -200,7 +222,7 @@ fn difference(
     };
     let difference = mean(&b) - mean(&a);
     let spread: f64 = a.iter().zip(&b).map(|(a, b)| (b - a - difference).powi(2)).sum();
-    let spread = if won + lost == 0 { 3.0 } else { spread };
+    let spread = if spread == 0.0 { 3.0 } else { spread };
     let error = (spread / (n as f64 - 1.0).max(1.0) / n as f64).sqrt();
     Ok(Some(Difference {
         task: task.to_owned(),
@@ -231,14 +253,13 @@ fn adjust(rows: &mut [Difference]) {
 }
 
 fn moved(task: &str, pairs: &[(&Entry, &Entry)]) -> Moved {
-    let own: Vec<_> = pairs.iter().filter(|(entry, _)| entry.task == task).collect();
-    let same = |a: &Entry, b: &Entry| a.answer.is_u64() && a.loglikelihoods.len() == b.loglikelihoods.len();
-    let shifts = own.iter().filter(|(a, b)| same(a, b));
+    let same = |a: &Entry, b: &Entry| a.answer.is_u64() && a.choices == b.choices;
+    let shifts = pairs.iter().filter(|(a, b)| same(a, b));
     let shifts: Vec<f64> =
         shifts.flat_map(|(a, b)| a.loglikelihoods.iter().zip(&b.loglikelihoods).map(|(a, b)| (a - b).abs())).collect();
     let mean_shift = (!shifts.is_empty()).then(|| shifts.iter().sum::<f64>() / shifts.len() as f64);
-    let changed = own.iter().filter(|(a, b)| a.answer != b.answer).count();
-    Moved { task: task.to_owned(), items: own.len(), changed, mean_shift }
+    let changed = pairs.iter().filter(|(a, b)| a.answer != b.answer).count();
+    Moved { task: task.to_owned(), items: pairs.len(), changed, mean_shift }
 }
 
 #[cfg(test)]
@@ -250,6 +271,7 @@ mod tests {
             task: "t".into(),
             id: id.to_string(),
             prompt: String::new(),
+            choices: vec!["no".into(), "yes".into()],
             loglikelihoods: vec![-1.0, -2.0 - acc],
             answer: Json::from(acc as u64),
             target: Json::from(1),
@@ -276,6 +298,27 @@ mod tests {
         assert!((found.tasks[0].mean_shift.unwrap() - 43.0 / 120.0).abs() < 1e-12);
         assert!(compare(&a, &b[60..], None, Resampling::default(), &Pool::new(1)).is_err());
         assert!(compare(&a, &b, Some("f1"), Resampling::default(), &Pool::new(1)).is_err());
+    }
+
+    #[test]
+    fn each_task_has_its_metrics_and_all_have_a_row() {
+        // Metrics that the first item does not have count too; a log's metric that the other lacks does not.
+        let mut a: Vec<Entry> = (0..4).map(|i| entry(i, 1.0)).collect();
+        a[2].metrics = BTreeMap::from([("f1".to_owned(), Some(0.5)), ("only".to_owned(), Some(1.0))]);
+        a[2].task = "u".into();
+        a[3].target = Json::from(0);
+        let mut b: Vec<Entry> = (0..4).map(|i| entry(i, 0.0)).collect();
+        b[2].task = "u".into();
+        b[2].metrics = BTreeMap::from([("f1".to_owned(), Some(0.75))]);
+        let found = compare(&a, &b, None, Resampling::default(), &Pool::new(1)).unwrap();
+        let rows: Vec<_> = found.rows.iter().map(|r| (r.task.as_str(), r.metric.as_str(), r.items)).collect();
+        assert_eq!(rows, [("t", "acc", 3), ("u", "f1", 1), ("all", "acc", 3), ("all", "f1", 1)]);
+        assert!((found.rows[1].difference - 0.25).abs() < 1e-12 && found.rows[1].detectable > 0.0);
+        assert_eq!(found.other_prompts, 1);
+        let tasks: Vec<_> = found.tasks.iter().map(|t| (t.task.as_str(), t.items, t.changed)).collect();
+        assert_eq!(tasks, [("t", 3, 3), ("u", 1, 1), ("all", 4, 4)]);
+        let error = compare(&a, &b, Some("only"), Resampling::default(), &Pool::new(1)).unwrap_err().to_string();
+        assert!(error.contains("only") && error.contains("acc, f1, only, other"), "{error}");
     }
 
     #[test]

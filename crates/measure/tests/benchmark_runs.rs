@@ -159,6 +159,35 @@ fn an_answer_is_what_it_is_alone() {
 }
 
 #[test]
+fn a_long_choice_alone_is_scored_as_any_text_is() {
+    let (decoder, tokenizer) = model();
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = "the lamp on the stone burns where the river turns, ".repeat(230);
+    let row = |document: u64, index: u64, choice: &str| {
+        serde_json::json!({"doc_id": document, "idx": index, "label": 0,
+                           "request": {"context": "Once upon a time", "continuation": choice}})
+        .to_string()
+    };
+    // One long choice, and two that are too long for a tree together.
+    let halves = [format!(" {}", &words[..5600]), format!(" so {}", &words[..5600])];
+    let lines = [row(0, 0, &format!(" {words}")), row(1, 0, &halves[0]), row(1, 1, &halves[1])];
+    let path = folder.path().join("requests.jsonl");
+    std::fs::write(&path, lines.join("\n")).expect("a file");
+    let exam = benchmark::read_requests(&path, None).expect("requests").exam;
+    let rows = rows(&exam, &mut candidate(&decoder, &tokenizer, 8192), None);
+    let mut alone = DecoderScorer::new(&decoder, cpu(Activations::F32), KvType::F32);
+    assert!(rows[0].tokens[0].len() > 2048 && rows[1].tokens.iter().map(Vec::len).sum::<usize>() > 2048);
+    for row in &rows {
+        for (choice, got) in row.tokens.iter().zip(&row.loglikelihoods) {
+            let whole: Vec<u32> = row.prompt_tokens.iter().chain(choice).copied().collect();
+            let scores = alone.score(&whole, row.prompt_tokens.len()).expect("scores");
+            let want: f64 = scores.iter().map(|&s| f64::from(s)).sum();
+            assert!((want - got).abs() < 2e-4 * (1.0 + want.abs()), "{}: {got}, alone {want}", row.id);
+        }
+    }
+}
+
+#[test]
 fn a_run_goes_on_where_it_was_cut_off() {
     let (decoder, tokenizer) = model();
     let folder = tempfile::tempdir().expect("a folder");
@@ -179,6 +208,22 @@ fn a_run_goes_on_where_it_was_cut_off() {
     assert_eq!(done[0], 4, "four items were kept");
     assert!(again == whole, "to the last bit");
     assert_eq!(std::fs::read_to_string(&path).expect("the log"), text);
+
+    // A right answer that was corrected since counts for what was done before too.
+    let corrected =
+        |line: String| line.replace("\"a\":0", "\"a\":2").replace("\"a\":1", "\"a\":0").replace("\"a\":2", "\"a\":1");
+    let data = std::fs::read_to_string(folder.path().join("test.jsonl")).expect("the data");
+    std::fs::write(folder.path().join("test.jsonl"), corrected(data)).expect("a file");
+    let task = Task::parse("task.toml", CHOOSE).expect("a task");
+    let wording = Wording { fewshot: 2, limit: None, chat: None };
+    let other_exam = benchmark::prepare(&task, &mut Source::Local(folder.path()), &wording).expect("an exam").remove(0);
+    let mut log = Log::open(&path).expect("a log");
+    let mut steps = Vec::new();
+    let new = candidate(&decoder, &tokenizer, 8192);
+    let anew = benchmark::run(&other_exam, &mut { new }, Some(&mut log), &mut |p| steps.push(p.done)).expect("rows");
+    assert_eq!(steps, [9], "nothing is computed again");
+    let fresh = rows(&other_exam, &mut candidate(&decoder, &tokenizer, 8192), None);
+    assert!(anew == fresh && anew.iter().zip(&whole).any(|(a, b)| a.metrics != b.metrics));
 
     // Another model's log is not gone on with.
     let mut other = Candidate { fingerprint: "another".into(), ..candidate(&decoder, &tokenizer, 8192) };

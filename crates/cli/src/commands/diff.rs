@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use porism_formats::AtomicFile;
 use porism_kernels::{Pool, pool};
-use porism_measure::diff::{Comparison, Difference, Entry, Moved, compare, read_log};
+use porism_measure::diff::{Comparison, Difference, Entry, Moved, compare, pairs, read_log};
 use porism_report::interval::Resampling;
 use porism_report::{Cell, Page, Table};
 
@@ -56,6 +57,7 @@ pub struct DiffArgs {
 }
 
 pub fn run(args: &DiffArgs) -> Result<()> {
+    let html = args.html.as_deref().map(AtomicFile::create).transpose()?;
     let (a, b) = (read_log(&args.a)?, read_log(&args.b)?);
     let how = Resampling { resamples: args.resamples, seed: args.seed, ..Resampling::default() };
     let found = compare(&a, &b, args.metric.as_deref(), how, &Pool::new(pool::usable_cores()))?;
@@ -64,12 +66,13 @@ pub fn run(args: &DiffArgs) -> Result<()> {
     }
     if found.other_prompts > 0 {
         say(&format!(
-            "note: {} items have another prompt in the second log: the difference is not the models' alone",
+            "note: {} items have another prompt, other choices or another right answer in the second log: the difference is \
+             not the models' alone",
             found.other_prompts
         ));
     }
-    if let Some(path) = &args.html {
-        output::page(&page(args, &found), path)?;
+    if let Some(file) = html {
+        output::page(&page(args, &found), file)?;
     }
     if args.json {
         return output::json(&found);
@@ -78,8 +81,8 @@ pub fn run(args: &DiffArgs) -> Result<()> {
     for line in moves(&found) {
         output::line(&line)?;
     }
-    for row in &found.rows {
-        output::line(&verdict(row))?;
+    for line in verdicts(&found) {
+        output::line(&line)?;
     }
     args.items.map_or(Ok(()), |most| items(&a, &b, most))
 }
@@ -122,13 +125,22 @@ fn table(found: &Comparison) -> Table {
     table
 }
 
-/// How answers moved, a line for each task.
+/// Tasks up to which each has its own sentences; of more, only all together and what is certain is said in words.
+const FEW_TASKS: usize = 8;
+
+/// How answers moved.
 fn moves(found: &Comparison) -> Vec<String> {
     let line = |task: &Moved| {
         let shift = task.mean_shift.map_or(String::new(), |s| format!("; log-likelihoods moved by {s:.4} on average"));
         format!("{}: {} of {} answers changed{shift}", task.task, task.changed, task.items)
     };
-    found.tasks.iter().map(line).collect()
+    let some = |task: &&Moved| found.tasks.len() <= FEW_TASKS || task.task == "all";
+    found.tasks.iter().filter(some).map(line).collect()
+}
+
+fn verdicts(found: &Comparison) -> Vec<String> {
+    let some = |row: &&Difference| found.tasks.len() <= FEW_TASKS || row.task == "all" || row.p_adjusted < LEVEL;
+    found.rows.iter().filter(some).map(verdict).collect()
 }
 
 fn page(args: &DiffArgs, found: &Comparison) -> Page {
@@ -138,9 +150,9 @@ fn page(args: &DiffArgs, found: &Comparison) -> Page {
         ("B", args.b.display().to_string()),
         ("items in both", found.items.to_string()),
         ("in one only", (found.only_a + found.only_b).to_string()),
-        ("with another prompt", found.other_prompts.to_string()),
+        ("asked otherwise", found.other_prompts.to_string()),
     ]);
-    found.rows.iter().for_each(|row| page.paragraph(&verdict(row)));
+    verdicts(found).iter().for_each(|line| page.paragraph(line));
     page.table(&table(found));
     moves(found).iter().for_each(|line| page.paragraph(line));
     page
@@ -167,12 +179,8 @@ fn items(a: &[Entry], b: &[Entry], most: usize) -> Result<()> {
         let shifts = a.loglikelihoods.iter().zip(&b.loglikelihoods).map(|(a, b)| (a - b).abs());
         shifts.fold(0.0f64, f64::max)
     };
-    let mut changed: Vec<(f64, &Entry, &Entry)> = a
-        .iter()
-        .filter_map(|entry| b.iter().find(|other| other.task == entry.task && other.id == entry.id).map(|o| (entry, o)))
-        .filter(|(a, b)| a.answer != b.answer)
-        .map(|(a, b)| (shift(a, b), a, b))
-        .collect();
+    let changed = pairs(a, b).into_iter().filter(|(a, b)| a.answer != b.answer);
+    let mut changed: Vec<(f64, &Entry, &Entry)> = changed.map(|(a, b)| (shift(a, b), a, b)).collect();
     changed.sort_by(|x, y| y.0.total_cmp(&x.0));
     for (shift, a, b) in changed.into_iter().take(most) {
         let letters: Vec<char> = a.prompt.chars().collect();

@@ -7,11 +7,11 @@ use clap::Args;
 use porism_hub::Progress as _;
 use porism_measure::divergence::{Divergence, Side, divergence, same_vocabulary};
 use porism_measure::perplexity::TokenizedText;
-use porism_models::cpu::{Activations, CpuExecutor};
 
+use super::precision::PrecisionArgs;
 use super::protocol::{ProtocolArgs, note_context};
-use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, thread_count};
-use crate::context::{Context, Wishes, threads};
+use super::words::{PreTokenizer, RopeArgs};
+use crate::context::{Context, Wishes};
 use crate::output;
 use crate::progress::Bar;
 
@@ -40,15 +40,8 @@ pub struct DivergenceArgs {
     protocol: ProtocolArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
-    /// What the inputs of quantized weights are rounded to
-    #[arg(long, value_enum, default_value_t = ActivationsArg::F32)]
-    activations: ActivationsArg,
-    /// How the cache keeps keys and values [default: f32, or f16 with --activations int8]
-    #[arg(long, value_enum)]
-    kv_type: Option<KvArg>,
-    /// Threads [default: usable cores]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -65,20 +58,13 @@ pub fn run(args: &DivergenceArgs, context: &Context) -> Result<()> {
     let text = TokenizedText::new(&a.tokenizer, &text, protocol).with_context(|| file.to_string())?;
     note_context(protocol, a.decoder.stack.config.context.min(b.decoder.stack.config.context));
 
-    let activations = Activations::from(args.activations);
-    let kv = kv_type(args.kv_type, activations);
-    let (pool, isa) = threads(args.threads);
-    let steps = || CpuExecutor::new(pool.clone(), isa, activations);
-    let (mut side_a, mut side_b) = (Side::new(&a.decoder, steps(), kv), Side::new(&b.decoder, steps(), kv));
+    let (activations, kv) = (args.precision.activations(), args.precision.kv());
+    let [steps_a, steps_b] = args.precision.executors();
+    context.tell(&a.decoder.stack, &steps_a);
+    let (mut side_a, mut side_b) = (Side::new(&a.decoder, steps_a, kv), Side::new(&b.decoder, steps_b, kv));
     let mut bar = Bar::items();
-    let mut begun = false;
     let found = divergence(&mut side_a, &mut side_b, &text, protocol, args.protocol.chunks, &mut |progress| {
-        if !begun {
-            bar.start("chunks", Some(progress.chunks as u64));
-            begun = true;
-        }
-        bar.note(&format!("mean KL {:.6}", progress.mean_kl));
-        bar.at(progress.chunk as u64);
+        bar.step("chunks", progress.chunk, progress.chunks, &format!("mean KL {:.6}", progress.mean_kl));
     });
     bar.finish();
     let found = found.with_context(|| file.to_string())?;

@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use porism_hub::Progress as _;
 use porism_measure::perplexity::{DecoderScorer, Perplexity, TokenizedText, score};
-use porism_models::cpu::{Activations, CpuExecutor};
 
+use super::precision::PrecisionArgs;
 use super::protocol::{ProtocolArgs, note_context};
-use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, thread_count};
+use super::words::{PreTokenizer, RopeArgs};
 use super::{benchmark, diff, divergence, long_context, metric};
-use crate::context::{Context, Wishes, say, threads};
+use crate::context::{Context, Wishes, say};
 use crate::output;
 use crate::progress::Bar;
 
@@ -56,15 +56,8 @@ struct PerplexityArgs {
     rope: RopeArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
-    /// What the inputs of quantized weights are rounded to
-    #[arg(long, value_enum, default_value_t = ActivationsArg::F32)]
-    activations: ActivationsArg,
-    /// How the cache keeps keys and values [default: f32, or f16 with --activations int8]
-    #[arg(long, value_enum)]
-    kv_type: Option<KvArg>,
-    /// Threads [default: usable cores]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
@@ -95,22 +88,14 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
         say(&format!("note: {} bytes of {file} have no token in this vocabulary", text.uncovered_bytes));
     }
     note_context(protocol, loaded.decoder.stack.config.context);
-    let activations = Activations::from(args.activations);
-    let kv = kv_type(args.kv_type, activations);
-    let (pool, isa) = threads(args.threads);
-    let steps = CpuExecutor::new(pool, isa, activations);
+    let (activations, kv) = (args.precision.activations(), args.precision.kv());
+    let [steps] = args.precision.executors();
     context.tell(&loaded.decoder.stack, &steps);
     let mut scorer = DecoderScorer::new(&loaded.decoder, steps, kv);
 
     let mut bar = Bar::items();
-    let mut begun = false;
     let sums = score(&mut scorer, &text, protocol, args.protocol.chunks, &mut |progress| {
-        if !begun {
-            bar.start("chunks", Some(progress.chunks as u64));
-            begun = true;
-        }
-        bar.note(&format!("perplexity {:.4}", progress.perplexity));
-        bar.at(progress.chunk as u64);
+        bar.step("chunks", progress.chunk, progress.chunks, &format!("perplexity {:.4}", progress.perplexity));
     });
     bar.finish();
     let mut report = sums.with_context(|| file.to_string())?.report(&text, protocol, activations, kv);

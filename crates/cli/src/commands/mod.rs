@@ -18,6 +18,7 @@ pub mod measure;
 pub mod metric;
 pub mod models;
 pub mod plan;
+mod precision;
 mod protocol;
 pub mod pull;
 pub mod run;

@@ -1,6 +1,7 @@
 //! Finding a split's rows: in a folder of the person's, in the publishers' layouts and those of the `datasets` library, or on
 //! the hub.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use porism_formats::rows::{self, Row};
@@ -58,6 +59,10 @@ pub(crate) fn split_rows(source: &mut Source<'_>, task: &Task, config: Option<&s
     };
     let files = match source {
         Source::Local(path) if path.is_file() => {
+            if !data.configs.is_empty() {
+                let (file, parts) = (path.display(), data.configs.len());
+                return Err(missing(format!("{file} is one file, and the task has {parts} parts; give a folder")));
+            }
             if split != data.split {
                 return Err(missing(format!("{} is one file; give a folder with both splits", path.display())));
             }
@@ -81,6 +86,7 @@ pub(crate) fn split_rows(source: &mut Source<'_>, task: &Task, config: Option<&s
             vec![fetch(hub, &path).map_err(missing)?]
         }
     };
+    whole(&files).map_err(missing)?;
     let options = rows::Options { header: data.columns.clone() };
     let mut all = Vec::new();
     for file in files {
@@ -125,11 +131,31 @@ fn patterns(data: &Data, task: &str, config: Option<&str>, split: &str) -> Vec<S
             patterns.push(format!("{before}{split}.{ending}"));
         }
     }
-    for ending in ENDINGS {
+    // Where there are parts, one file for all of them would be each part's.
+    for ending in ENDINGS.iter().filter(|_| data.configs.is_empty()) {
         patterns.push(format!("{task}-{split}*.{ending}"));
         patterns.push(format!("{task}_{split}*.{ending}"));
     }
     patterns
+}
+
+/// Checks that files which say that they are one of so many, `test-00000-of-00002.parquet`, are all there.
+fn whole(files: &[PathBuf]) -> std::result::Result<(), String> {
+    let shard = |path: &PathBuf| -> Option<(String, usize)> {
+        let stem = path.file_stem()?.to_str()?;
+        let (before, count) = stem.rsplit_once("-of-")?;
+        let (name, number) = before.rsplit_once('-')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        (digits(number) && digits(count)).then(|| Some((name.to_owned(), count.parse().ok()?)))?
+    };
+    let mut found: BTreeMap<(String, usize), usize> = BTreeMap::new();
+    for shard in files.iter().filter_map(shard) {
+        *found.entry(shard).or_default() += 1;
+    }
+    match found.into_iter().find(|((_, count), there)| count != there) {
+        Some(((name, count), there)) => Err(format!("of the {count} files {name}-*-of-{count:05}.* {there} are there")),
+        None => Ok(()),
+    }
 }
 
 /// The files that a pattern means, with `*` in the last part of its path, in natural order.
@@ -174,6 +200,15 @@ fn natural(name: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_split_lacks_none_of_its_files() {
+        let files = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(whole(&files(&["d/test-00000-of-00002.parquet", "d/test-00001-of-00002.parquet"])), Ok(()));
+        assert_eq!(whole(&files(&["one-of-a-kind.jsonl", "test.jsonl", "0-of-9.json"])), Ok(()));
+        let error = whole(&files(&["d/test-00001-of-00003.parquet", "d/test-00000-of-00003.parquet"])).unwrap_err();
+        assert_eq!(error, "of the 3 files test-*-of-00003.* 2 are there");
+    }
 
     #[test]
     fn numbered_files_come_in_the_order_of_their_numbers() {

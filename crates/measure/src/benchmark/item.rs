@@ -2,6 +2,7 @@
 
 use minijinja::Value;
 use porism_text::{ChatTemplate, Message};
+use serde_json::Value as Json;
 
 use super::document::Document;
 use super::mersenne::Random;
@@ -39,6 +40,16 @@ pub enum Target {
     },
     /// A text.
     Text(String),
+}
+
+impl Item {
+    /// What is right, as the log has it: the number of a choice, or a text.
+    pub(crate) fn right(&self) -> Json {
+        match &self.target {
+            Target::Choice { index, .. } => Json::from(*index),
+            Target::Text(text) => Json::from(text.as_str()),
+        }
+    }
 }
 
 /// How items are made.

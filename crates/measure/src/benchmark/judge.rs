@@ -7,7 +7,7 @@ use fancy_regex::Regex;
 use super::item::{Item, Target};
 use super::math;
 use super::score::Likelihood;
-use super::task::{Filter, Measure, Select, Task};
+use super::task::{Filter, Measure, Select, Task, pattern};
 use crate::metric::python::strip;
 use crate::metric::{Metric, SquadScratch, TokenF1};
 use crate::{Error, Result};
@@ -41,8 +41,8 @@ pub type Metrics = BTreeMap<String, f64>;
 impl Judge {
     /// Of a task that was checked.
     pub(crate) fn new(task: &Task) -> Result<Judge> {
-        let regex = |pattern: &str| {
-            Regex::new(pattern).map_err(|e| Error::Task { file: task.name.clone(), line: None, what: e.to_string() })
+        let regex = |text: &str| {
+            pattern(text).map_err(|e| Error::Task { file: task.name.clone(), line: None, what: e.to_string() })
         };
         let take = |filter: &Filter| {
             let take = match (&filter.regex, &filter.between) {
@@ -188,5 +188,27 @@ impl Compared {
             text.retain(|c| !c.is_ascii_punctuation());
         }
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dollar_sign_stands_where_pythons_does() {
+        // Python: [re.sub(pattern, "#", text) for pattern, text in ...].
+        let table = [
+            (r"\.$", "5.\n", "5#\n"),
+            (r"\.$", "5.", "5#"),
+            (r"\.$", "5.\n\n", "5.\n\n"),
+            (r"[$.]", "a$b.", "a#b#"),
+            (r"\$", "a$", "a#"),
+            (r"(?m)a$", "a\na", "#\n#"),
+            (r"[\]$]b", "$b]b", "##"),
+        ];
+        for (text, from, want) in table {
+            assert_eq!(pattern(text).unwrap().replace_all(from, "#"), want, "{text}");
+        }
     }
 }

@@ -48,6 +48,12 @@ pub struct LogRow {
     pub run: String,
 }
 
+/// Whether a line without an end could become a row.
+fn starts_a_row(line: &[u8]) -> bool {
+    let start = b"{\"task\":\"";
+    line.iter().zip(start).all(|(a, b)| a == b)
+}
+
 /// A log that is being written.
 #[derive(Debug)]
 pub struct Log {
@@ -71,7 +77,8 @@ impl Log {
         for number in 1.. {
             line.clear();
             let read = lines.read_until(b'\n', &mut line).map_err(Error::io(format!("read the log {at}")))?;
-            if read == 0 || line.last() != Some(&b'\n') {
+            // The start of a row is what a run left that was stopped while it wrote; nothing else is thrown away.
+            if read == 0 || (line.last() != Some(&b'\n') && starts_a_row(&line)) {
                 break;
             }
             let row: LogRow = serde_json::from_slice(&line).map_err(|error| Error::Log {
@@ -87,7 +94,7 @@ impl Log {
         Ok(Log { file, path: path.to_owned(), done })
     }
 
-    /// The row of an item that an earlier run left.
+    /// The row of an item that an earlier run left, if it is of the same `run`.
     ///
     /// # Errors
     /// It is of a run with another model, task, data or settings.
@@ -114,5 +121,28 @@ impl Log {
         }
         let written = self.file.write_all(&lines).and_then(|()| self.file.flush());
         written.map_err(Error::io(format!("write the log {}", self.path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_log_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        for text in ["{\"results\": 1}", "{\"tasks\":[]}", "notes", "{\"a\": 1}\n{\"task\":\""] {
+            std::fs::write(&path, text).unwrap();
+            let error = Log::open(&path).expect_err("a refusal").to_string();
+            assert!(error.contains("results.json, line 1: no row of a benchmark's log"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        // What a run leaves that is stopped in its first line.
+        for text in ["", "{", "{\"task\":\"arc", "{\"task\":\"arc_easy\",\"id\":\"1\""] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Log::open(&path).unwrap().done.is_empty());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        }
     }
 }

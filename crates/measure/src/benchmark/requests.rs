@@ -36,6 +36,7 @@ struct Line {
     prompt: String,
     choice: String,
     label: Json,
+    task: Option<String>,
 }
 
 /// Reads a file of requests; the first `limit` questions, or all.
@@ -45,11 +46,9 @@ struct Line {
 /// different prompts.
 pub fn read_requests(path: &Path, limit: Option<usize>) -> Result<Requests> {
     let rows = rows::read(path, &rows::Options::default())?;
-    let mut name = None;
     let mut lines = Vec::with_capacity(rows.len());
     let mut unconditional = 0;
     for row in rows {
-        name = name.or_else(|| row.value.get("task_name").and_then(Json::as_str).map(str::to_owned));
         let line = line(row)?;
         if line.document >= UNCONDITIONAL {
             unconditional += 1;
@@ -60,6 +59,14 @@ pub fn read_requests(path: &Path, limit: Option<usize>) -> Result<Requests> {
     if lines.is_empty() {
         return Err(Error::Row { at: path.display().to_string(), what: "no requests are in it".into() });
     }
+    let first = &lines[0];
+    if let Some(other) = lines.iter().find(|line| line.task != first.task) {
+        let name = |line: &Line| line.task.clone().unwrap_or_else(|| "none".into());
+        let what =
+            format!("its task_name is {}, that of {} is {}; give each task a file", name(other), first.at, name(first));
+        return Err(Error::Row { at: other.at.clone(), what });
+    }
+    let name = first.task.clone();
     lines.sort_by_key(|line| (line.document, line.index));
     let questions: Vec<&[Line]> =
         lines.chunk_by(|a, b| a.document == b.document).take(limit.unwrap_or(usize::MAX)).collect();
@@ -93,17 +100,28 @@ fn line(row: Row) -> Result<Line> {
         prompt: text("context")?,
         choice: text("continuation")?,
         label: value.get("label").cloned().unwrap_or_default(),
+        task: value.get("task_name").and_then(Json::as_str).map(str::to_owned),
         at,
     })
 }
 
 fn item(lines: &[Line]) -> Result<Item> {
     let first = &lines[0];
-    if let Some(other) = lines.iter().find(|line| line.prompt != first.prompt) {
-        return Err(Error::Row {
-            at: other.at.clone(),
-            what: format!("its prompt is not that of {}, the first choice of the same question", first.at),
-        });
+    for (number, line) in (0..).zip(lines) {
+        let wrong = |what: String| Err(Error::Row { at: line.at.clone(), what });
+        if line.index != number {
+            let there = if line.index < number { format!("{} twice", line.index) } else { format!("no {number}") };
+            return wrong(format!(
+                "the choices of document {} are counted from 0, and there is {there}",
+                line.document
+            ));
+        }
+        if line.prompt != first.prompt {
+            return wrong(format!("its prompt is not that of {}, the first choice of the same question", first.at));
+        }
+        if line.label != first.label {
+            return wrong(format!("its label is {}, that of {} is {}", line.label, first.at, first.label));
+        }
     }
     let index = match first.label.as_u64().map(|label| label as usize) {
         Some(index) if index < lines.len() => index,

@@ -54,6 +54,50 @@ impl Exam {
         self.judge.choices(&self.items[item], likelihoods)
     }
 
+    /// A row of an earlier run with what the item counts for today: the right answer may have been corrected since.
+    fn judged_again(&self, number: usize, mut row: LogRow) -> Result<LogRow> {
+        let item = &self.items[number];
+        let refused = |what: &str| {
+            let what = format!("{what}; name another file with --log");
+            Err(Error::Log { at: format!("item {} of {}", item.id, self.name), what })
+        };
+        if row.prompt != item.prompt || row.choices != item.choices {
+            return refused("the log has another prompt for it");
+        }
+        row.target = item.right();
+        match (self.output, row.response.take()) {
+            (Output::MultipleChoice, None) => {
+                if [row.loglikelihoods.len(), row.greedy.len()] != [item.choices.len(); 2] {
+                    return refused("its row has not as many log-likelihoods as choices");
+                }
+                let each = row.loglikelihoods.iter().zip(&row.greedy);
+                let each: Vec<Likelihood> = each.map(|(&log, &greedy)| Likelihood { log, greedy }).collect();
+                self.judge_choices(number, &each, &mut row);
+            }
+            (Output::GenerateUntil, Some(response)) => self.judge_text(number, response, &mut row)?,
+            _ => return refused("its row is of another kind of task"),
+        }
+        Ok(row)
+    }
+
+    fn judge_choices(&self, number: usize, likelihoods: &[Likelihood], row: &mut LogRow) {
+        row.loglikelihoods = likelihoods.iter().map(|l| l.log).collect();
+        row.greedy = likelihoods.iter().map(|l| l.greedy).collect();
+        row.answer = json!(largest(&row.loglikelihoods));
+        row.metrics = self.score_choices(number, likelihoods);
+    }
+
+    fn judge_text(&self, number: usize, response: String, row: &mut LogRow) -> Result<()> {
+        let (answers, metrics) = self.score_text(number, &response)?;
+        row.answer = match answers.len() {
+            1 => answers.into_values().next().map(Json::String).unwrap_or_default(),
+            _ => json!(answers),
+        };
+        row.metrics = metrics;
+        row.response = Some(response);
+        Ok(())
+    }
+
     /// What each filter takes out of an answer to an item, and what that counts for.
     ///
     /// # Errors
@@ -154,15 +198,9 @@ pub fn run(
     let mut rows = BTreeMap::new();
     if let Some(log) = &log {
         for (number, item) in exam.items.iter().enumerate() {
-            // The fingerprint does not know the data: the prompt and the target do.
+            // The fingerprint does not know the data: prompts are compared, and what is right is read anew.
             if let Some(row) = log.row(&exam.name, &item.id, &run)? {
-                if row.prompt != item.prompt || row.choices != item.choices {
-                    return Err(Error::Log {
-                        at: format!("item {} of {}", item.id, exam.name),
-                        what: "the log has another prompt for it; name another file with --log".into(),
-                    });
-                }
-                rows.insert(number, row);
+                rows.insert(number, exam.judged_again(number, row)?);
             }
         }
     }
@@ -231,17 +269,18 @@ impl Sheet<'_, '_> {
             stop_reason: None,
             response: None,
             answer: Json::Null,
-            target: match &item.target {
-                Target::Choice { index, .. } => json!(index),
-                Target::Text(text) => json!(text),
-            },
+            target: item.right(),
             metrics: BTreeMap::new(),
             run: self.run.clone(),
         }
     }
 }
 
-/// An item's questions: one, or one a choice where the prompt has to be cut to a different length for each.
+/// Rows of choices that one token tree holds at most: what rows see of it grows with their square.
+const TREE_ROWS: usize = 2048;
+
+/// An item's questions: one, or one a choice where the prompt has to be cut to a different length for each, or where choices
+/// are too long for a tree.
 struct Asked {
     number: usize,
     row: LogRow,
@@ -267,20 +306,10 @@ fn choose(sheet: &mut Sheet<'_, '_>, candidate: &mut Candidate<'_>) -> Result<()
         scores.extend(scorer.score(&questions[next..next + count])?);
         next += count;
         let mut done = Vec::new();
-        while let Some((number, mut row, _)) = owners.next_if(|(_, _, parts)| *parts <= scores.len()) {
-            let item = &sheet.exam.items[number];
-            let parts = questions_of(item, &row);
+        while let Some((number, mut row, parts)) = owners.next_if(|(_, _, parts)| *parts <= scores.len()) {
             let likelihoods: Vec<Likelihood> = scores.drain(..parts).flatten().collect();
-            if let Some(bad) = likelihoods.iter().find(|l| !l.log.is_finite()) {
-                return Err(Error::Options(format!(
-                    "{}, item {}: the model gives a log-likelihood of {}; the weights may be damaged",
-                    row.task, row.id, bad.log
-                )));
-            }
-            row.loglikelihoods = likelihoods.iter().map(|l| l.log).collect();
-            row.greedy = likelihoods.iter().map(|l| l.greedy).collect();
-            row.answer = json!(largest(&row.loglikelihoods));
-            row.metrics = sheet.exam.score_choices(number, &likelihoods);
+            likelihoods.iter().try_for_each(|l| finite(&row, l.log))?;
+            sheet.exam.judge_choices(number, &likelihoods, &mut row);
             done.push((number, row));
         }
         sheet.add(done)?;
@@ -288,9 +317,14 @@ fn choose(sheet: &mut Sheet<'_, '_>, candidate: &mut Candidate<'_>) -> Result<()
     Ok(())
 }
 
-/// How many questions an item became.
-fn questions_of(item: &Item, row: &LogRow) -> usize {
-    if row.truncated { item.choices.len() } else { 1 }
+fn finite(row: &LogRow, log: f64) -> Result<()> {
+    if log.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Options(format!(
+        "{}, item {}: the model gives a log-likelihood of {log}; the weights may be damaged",
+        row.task, row.id
+    )))
 }
 
 fn ask(sheet: &Sheet<'_, '_>, candidate: &Candidate<'_>, number: usize) -> Result<Asked> {
@@ -312,7 +346,8 @@ fn ask(sheet: &Sheet<'_, '_>, candidate: &Candidate<'_>, number: usize) -> Resul
     let truncated = encoded.prompt.len() + longest > candidate.context + 1;
     let mut row = sheet.row(number, encoded.prompt.clone(), truncated);
     row.tokens = encoded.choices.clone();
-    let questions = if truncated {
+    let rows: usize = encoded.choices.iter().map(Vec::len).sum();
+    let questions = if truncated || (rows > TREE_ROWS && encoded.choices.len() > 1) {
         let cut = |choice: Vec<u32>| {
             let keep = candidate.context + 1 - choice.len();
             let from = encoded.prompt.len().saturating_sub(keep);
@@ -351,17 +386,17 @@ fn write(sheet: &mut Sheet<'_, '_>, candidate: &mut Candidate<'_>) -> Result<()>
         Many { width: candidate.width, context: candidate.context, kv: candidate.kv, sampling: Sampling::GREEDY };
     many.answer(candidate.decoder, candidate.tokenizer, &mut candidate.steps, &prompts, |index, answered| {
         let Some((number, mut row)) = rows[index].take() else { return Ok(()) };
-        let (answers, metrics) = sheet.exam.score_text(number, &answered.text)?;
-        row.answer = match answers.len() {
-            1 => answers.into_values().next().map(Json::String).unwrap_or_default(),
-            _ => json!(answers),
-        };
-        row.metrics = metrics;
+        finite(&row, answered.log_prob)?;
+        // As the harness does: control tokens are no part of an answer, and each stop text ends what is left.
+        let mut response = candidate.tokenizer.decode_text(&answered.tokens, true)?;
+        for stop in sheet.exam.until.iter().filter(|stop| !stop.is_empty()) {
+            response.truncate(response.find(stop.as_str()).unwrap_or(response.len()));
+        }
+        sheet.exam.judge_text(number, response, &mut row)?;
         row.tokens = vec![answered.tokens];
         row.loglikelihoods = vec![answered.log_prob];
         row.greedy = vec![answered.greedy];
         row.stop_reason = Some(answered.stop_reason.name().to_owned());
-        row.response = Some(answered.text);
         sheet.add(vec![(number, row)])
     })
 }

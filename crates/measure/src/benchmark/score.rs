@@ -11,8 +11,8 @@ use porism_kernels::attention::Tree;
 use porism_models::cpu::{CpuExecutor, CpuState, KvType};
 use porism_models::{Batch, Decoder, HeadRequest, Input, SequenceState, Span};
 
-use crate::Result;
 use crate::chunks::chunks;
+use crate::{Error, Result};
 
 /// Rows of a pass: enough to keep the products busy, few enough to stay in the caches.
 const ROWS: usize = 512;
@@ -124,7 +124,7 @@ impl<'a> ChoiceScorer<'a> {
         let mut batch = Rows::default();
         let mut targets = Vec::new();
         for (sequence, (question, &done)) in questions.iter().zip(&done).enumerate() {
-            batch.question(sequence, question, done, &mut targets);
+            batch.question(sequence, question, done, &mut targets)?;
         }
         let batch = batch.finish();
         let scores =
@@ -167,7 +167,7 @@ impl Rows {
     }
 
     /// What is left of a prompt from `done` on, and its choices but for their last tokens, which predict nothing.
-    fn question(&mut self, sequence: usize, question: &Question, done: usize, targets: &mut Vec<u32>) {
+    fn question(&mut self, sequence: usize, question: &Question, done: usize, targets: &mut Vec<u32>) -> Result<()> {
         let start = self.ids.len();
         self.row(sequence, &question.prompt[done..], done);
         let last = self.ids.len() - start - 1;
@@ -186,12 +186,14 @@ impl Rows {
                 targets.push(pair[1]);
             }
         }
-        let branches = parents.len() > last + 1;
+        // One choice alone goes on from the prompt as any text does.
+        let branches = question.choices.iter().filter(|choice| choice.len() > 1).count() > 1;
         if let Some(span) = self.spans.last_mut() {
             span.rows.end = self.ids.len();
-            // Parents come before their children, as they were just counted.
-            span.tree = if branches { Tree::new(parents).ok().map(Arc::new) } else { None };
+            let tree = branches.then(|| Tree::new(parents)).transpose();
+            span.tree = tree.map_err(|error| Error::Options(error.to_string()))?.map(Arc::new);
         }
+        Ok(())
     }
 
     fn finish(self) -> Batch {

