@@ -166,7 +166,7 @@ fn two_logs_are_compared() {
         assert!(ran.code == Some(1) && ran.stderr.contains(said), "{said}: {ran:?}");
     }
     let ran = diff(&[&a, &b, "--metric", "f1"]);
-    assert!(ran.code == Some(1) && ran.stderr.contains("no such metric"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.stderr.contains("no item has f1"), "{ran:?}");
 }
 
 #[test]
