@@ -136,10 +136,12 @@ fn prompts_that_cannot_be_answered_are_refused() {
     };
     let empty = Prompt { tokens: Vec::new(), ..good.clone() };
     assert!(matches!(ask(&[good.clone(), empty], 64), Error::EmptyPrompt));
-    assert!(matches!(ask(&[good.clone()], 3), Error::PromptTooLong { tokens: 3, context: 3 }));
+    assert!(matches!(ask(std::slice::from_ref(&good), 3), Error::PromptTooLong { tokens: 3, context: 3 }));
     // What `report` says ends the work.
-    let stopped = many(2, 64, Sampling::GREEDY)
-        .answer(&model.0, &model.1, &mut steps(1), &[good.clone()], |_, _| Err::<(), Error>(Error::EmptyPrompt));
+    let stopped =
+        many(2, 64, Sampling::GREEDY).answer(&model.0, &model.1, &mut steps(1), std::slice::from_ref(&good), |_, _| {
+            Err::<(), Error>(Error::EmptyPrompt)
+        });
     assert!(matches!(stopped, Err(Error::EmptyPrompt)));
     // An answer ends where the context does.
     let answer = &answers(&model, &many(1, 9, Sampling::GREEDY), &[good])[0];
