@@ -17,7 +17,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, book, convert, detokenize, embed, inspect, measure, models, plan, pull, run, template, tokenize,
+    bench, book, convert, detokenize, embed, inspect, measure, models, plan, pull, run, template, tokenize, tokenizer,
+    tune,
 };
 use context::{Context, Usage, say};
 
@@ -56,7 +57,11 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Detokenize(detokenize::DetokenizeArgs),
     Template(template::TemplateArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
     Convert(convert::ConvertArgs),
+    // Hidden until adapters can be run and every flag of its issue is there.
+    #[command(hide = true)]
+    Tune(Box<tune::TuneArgs>),
     Measure(measure::MeasureArgs),
     Bench(bench::BenchArgs),
     Plan(plan::PlanArgs),
@@ -74,7 +79,9 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args, &context),
         Command::Detokenize(args) => detokenize::run(args, &context),
         Command::Template(args) => template::run(args, &context),
+        Command::Tokenizer(args) => tokenizer::run(args),
         Command::Convert(args) => convert::run(args, &context),
+        Command::Tune(args) => tune::run(&args, &context),
         Command::Measure(args) => measure::run(args, &context),
         Command::Bench(args) => bench::run(args, &context),
         Command::Plan(args) => plan::run(args, &context),

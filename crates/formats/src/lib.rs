@@ -4,6 +4,7 @@
 //! against what the file really holds before anything is allocated for it, and weights are views into
 //! the mapped file. What is written appears under its name only when it is complete.
 
+pub mod adapter;
 mod atomic;
 mod error;
 pub mod gguf;

@@ -25,6 +25,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod norm;
+pub mod optimizer;
 pub mod peak;
 pub mod pool;
 pub mod rope;

@@ -3,6 +3,7 @@
 //! A model is a description ([`Decoder`], [`Encoder`]) written in [`Steps`]; the CPU executor ([`cpu`]) runs it on
 //! planned buffers through the kernels, the tape executor ([`tape`]) on candle tensors with gradients.
 
+pub mod adapter;
 pub mod arch;
 pub mod batch;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod state;
 pub mod steps;
 pub mod tape;
 
+pub use adapter::Adapter;
 pub use batch::{Batch, Input, Span};
 pub use config::ModelConfig;
 pub use decoder::Decoder;

@@ -53,6 +53,27 @@ pub enum Error {
     /// A chat file whose messages are not messages.
     #[error("chat: {0}")]
     Chat(String),
+    /// A row of a data file that is no example to learn from.
+    #[error("{at}: {what}")]
+    Row {
+        /// The file and the line.
+        at: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A text to learn from that is not UTF-8.
+    #[error("{name}: byte {byte:#04x} at offset {offset} is not UTF-8; convert the text to UTF-8 first")]
+    NotText {
+        /// The file.
+        name: String,
+        /// Place of the byte in the file, from 0.
+        offset: u64,
+        /// What stands there.
+        byte: u8,
+    },
+    /// A tokenizer that cannot be trained as asked.
+    #[error("training a tokenizer: {0}")]
+    Train(String),
     /// A token id beyond the vocabulary.
     #[error("token id {id} is outside the vocabulary of {size} tokens")]
     TokenId {

@@ -24,4 +24,6 @@ pub mod pull;
 pub mod run;
 pub mod template;
 pub mod tokenize;
+pub mod tokenizer;
+pub mod tune;
 pub mod words;

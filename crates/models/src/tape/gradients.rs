@@ -78,6 +78,27 @@ fn on_one_thread(
     Ok((loss, total))
 }
 
+/// The loss of a request alone. Nothing of a block is held once the next has its input.
+///
+/// # Errors
+/// As for [`loss_gradients`].
+pub fn loss(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    request: HeadRequest<'_>,
+) -> Result<f32> {
+    quietly(|| {
+        batch.check(states.len())?;
+        let mut x = decoder.stack.embed(steps, batch)?.detach();
+        for i in 0..decoder.stack.blocks.len() {
+            x = decoder.stack.block(i, steps, x, batch, &mut states.to_vec())?.detach();
+        }
+        head_loss(decoder, steps, batch, &x, request, &mut |_| Ok(()))
+    })
+}
+
 /// The backward passes of the blocks, last to first; gives the gradient of the first one's input.
 fn down(
     decoder: &Decoder,
@@ -117,6 +138,28 @@ fn head(
     x: &Tensor,
     request: HeadRequest<'_>,
 ) -> Result<(f32, GradStore)> {
+    let mut gradients: Option<GradStore> = None;
+    let loss = head_loss(decoder, steps, batch, x, request, &mut |value| {
+        let found = value.backward()?;
+        match &mut gradients {
+            Some(all) => all.extend(found)?,
+            none => *none = Some(found),
+        }
+        Ok(())
+    })?;
+    let gradients = gradients.ok_or_else(|| Error::Batch("no row is wanted".into()))?;
+    Ok((loss, gradients))
+}
+
+/// The loss of the wanted rows of x; `see` gets each part of it while its tape is there.
+fn head_loss(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    x: &Tensor,
+    request: HeadRequest<'_>,
+    see: &mut dyn FnMut(&Tensor) -> Result<()>,
+) -> Result<f32> {
     let context = steps.context().clone();
     let n = batch.wanted.len();
     let vocab = decoder.head.linear.out_features();
@@ -137,7 +180,7 @@ fn head(
     };
     // Rows that count for nothing, a prompt's for example, need no logits.
     let counted: Vec<usize> = (0..n).filter(|&row| share[row] != 0.0).collect();
-    let (mut loss, mut gradients): (f64, Option<GradStore>) = (0.0, None);
+    let mut loss = 0.0;
     for rows in counted.chunks(HEAD_ROWS) {
         let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };
         let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;
@@ -157,12 +200,7 @@ fn head(
             _ => return Err(Error::Batch("only cross-entropy and KL are losses".into())),
         };
         loss += f64::from(value.get(0)?.get(0)?.to_scalar::<f32>()?);
-        let found = value.backward()?;
-        match &mut gradients {
-            Some(all) => all.extend(found)?,
-            none => *none = Some(found),
-        }
+        see(&value)?;
     }
-    let gradients = gradients.ok_or_else(|| Error::Batch("no row is wanted".into()))?;
-    Ok((loss as f32, gradients))
+    Ok(loss as f32)
 }

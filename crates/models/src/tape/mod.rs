@@ -29,7 +29,7 @@ use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::Steps;
 use crate::{Error, Result};
 
-pub use gradients::{BlockMemory, loss_gradients};
+pub use gradients::{BlockMemory, loss, loss_gradients};
 pub use parameters::{DeltaPart, Parameter, Parameters};
 pub use state::TapeState;
 

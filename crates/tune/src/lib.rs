@@ -1,0 +1,28 @@
+//! Fine-tuning: full, LoRA and QLoRA, from a file of examples to an adapter that the ecosystem loads.
+//!
+//! A [`Recipe`] says what is done, [`Data`] holds the examples as tokens, [`Course`] puts them in order, [`passes`] turns a few of
+//! them into a loss and gradients, an [`optimizer`] makes a step of these, and the [`Trainer`] does so until the end, with
+//! checkpoints that a run goes on from bit for bit.
+
+pub mod adapter;
+mod checkpoint;
+mod course;
+mod data;
+mod error;
+mod log;
+pub mod optimizer;
+pub mod passes;
+pub mod recipe;
+mod schedule;
+mod trainer;
+mod watchdog;
+
+pub use checkpoint::{Checkpoint, State};
+pub use course::{Batching, Course};
+pub use data::{Counts, Data, Reading, Split};
+pub use error::{Error, Result};
+pub use log::{Log, Record, read_log};
+pub use recipe::Recipe;
+pub use schedule::Schedule;
+pub use trainer::{Event, Outcome, Trainer};
+pub use watchdog::{Alarm, Watchdog};

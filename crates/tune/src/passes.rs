@@ -1,0 +1,133 @@
+//! Passes over examples: micro-batches, their loss, and gradients summed over all of them.
+//!
+//! Packed rows do not see each other, so an update's examples can go through the model a few at a time: what is held of
+//! activations is then a micro-batch's, and the sum of gradients is the whole batch's.
+
+use porism_models::steps::HeadRequest;
+use porism_models::tape::{BlockMemory, Parameter, TapeExecutor, TapeState, loss, loss_gradients};
+use porism_models::{Batch, Decoder};
+use porism_text::examples::Example;
+
+use crate::Result;
+use crate::adapter::TRAINED;
+
+/// A few examples, packed.
+#[derive(Debug)]
+pub struct Micro {
+    batch: Batch,
+    targets: Vec<u32>,
+    sequences: usize,
+}
+
+impl Micro {
+    /// Packs examples; what is wanted is the row before each token that counts.
+    pub fn new(examples: &[&Example]) -> Micro {
+        let ids: Vec<&[u32]> = examples.iter().map(|example| example.ids.as_slice()).collect();
+        let mut batch = Batch::packed(&ids);
+        let (mut wanted, mut targets, mut start) = (Vec::new(), Vec::new(), 0);
+        for example in examples {
+            for (i, _) in example.scored.iter().enumerate().skip(1).filter(|(_, scored)| **scored) {
+                wanted.push(start + i - 1);
+                targets.push(example.ids[i]);
+            }
+            start += example.ids.len();
+        }
+        batch.wanted = wanted;
+        // Rows run with the adapter that is trained, if one is.
+        batch.spans.iter_mut().for_each(|span| span.adapter = Some(TRAINED));
+        Micro { batch, targets, sequences: examples.len() }
+    }
+
+    /// Tokens that count.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Tokens.
+    pub fn tokens(&self) -> usize {
+        self.batch.len()
+    }
+
+    fn states(&self, decoder: &Decoder) -> Vec<TapeState> {
+        vec![TapeState::new(&decoder.stack.config); self.sequences]
+    }
+}
+
+/// Splits examples into micro-batches of at most so many tokens, each at least one example; nothing that counts is in none.
+pub fn micros(examples: &[&Example], tokens: usize) -> Vec<Micro> {
+    let mut parts: Vec<Vec<&Example>> = Vec::new();
+    let mut room = 0;
+    for example in examples.iter().filter(|example| example.targets() > 0) {
+        let length = example.ids.len();
+        match parts.last_mut() {
+            Some(part) if length <= room => {
+                room -= length;
+                part.push(example);
+            }
+            _ => {
+                room = tokens.saturating_sub(length);
+                parts.push(vec![example]);
+            }
+        }
+    }
+    parts.iter().map(|part| Micro::new(part)).collect()
+}
+
+/// A loss over examples and its gradients, in the order of the executor's parameters.
+#[derive(Debug)]
+pub struct Gradients {
+    /// The mean negative log-likelihood of the tokens that count, in nats.
+    pub loss: f64,
+    /// Tokens that count.
+    pub targets: usize,
+    /// A gradient for each parameter; zeros where none came.
+    pub parts: Vec<Vec<f32>>,
+}
+
+/// The gradients of the mean loss over all tokens of the micro-batches, however they are cut.
+///
+/// # Errors
+/// A pass fails.
+pub fn gradients(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    micros: &[Micro],
+    memory: impl Fn(usize) -> BlockMemory + Send + Copy,
+) -> Result<Gradients> {
+    let targets: usize = micros.iter().map(Micro::targets).sum();
+    let names: Vec<Parameter> = steps.parameters().iter().map(|(name, _)| name).collect();
+    let mut parts: Vec<Vec<f32>> = steps.parameters().iter().map(|(_, var)| vec![0.0; var.elem_count()]).collect();
+    let mut total = 0.0;
+    for micro in micros {
+        let weights = vec![1.0; micro.targets()];
+        let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
+        let states = micro.states(decoder);
+        let (loss, mut found) = loss_gradients(decoder, steps, &micro.batch, &states, request, memory)?;
+        let share = micro.targets() as f64 / targets as f64;
+        total += f64::from(loss) * share;
+        for (name, sum) in names.iter().zip(&mut parts) {
+            let Some(var) = steps.parameters().get(*name) else { continue };
+            let Some(gradient) = found.remove(var.as_tensor()) else { continue };
+            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+            let share = share as f32;
+            sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += share * g);
+        }
+    }
+    Ok(Gradients { loss: total, targets, parts })
+}
+
+/// The mean loss over all tokens of the micro-batches that count, in nats.
+///
+/// # Errors
+/// A pass fails.
+pub fn mean_loss(decoder: &Decoder, steps: &mut TapeExecutor, micros: &[Micro]) -> Result<f64> {
+    let targets: usize = micros.iter().map(Micro::targets).sum();
+    let mut total = 0.0;
+    for micro in micros {
+        let weights = vec![1.0; micro.targets()];
+        let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
+        let value = loss(decoder, steps, &micro.batch, &micro.states(decoder), request)?;
+        total += f64::from(value) * micro.targets() as f64 / targets as f64;
+    }
+    Ok(total)
+}

@@ -1,0 +1,251 @@
+//! Training the default model's adapters: gradients however a batch is cut, runs that go on bit for bit, what is trained is what
+//! is run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use porism_formats::rows::Row;
+use porism_hub::{CacheDir, Network, Silent, ensure_default_model};
+use porism_kernels::{Isa, Pool};
+use porism_models::adapter::{Adapter, Base, attach, targets};
+use porism_models::cpu::{Activations, CpuExecutor, CpuState, KvType};
+use porism_models::tape::{BlockMemory, Parameters, TapeExecutor};
+use porism_models::{Batch, Decoder, HeadRequest, ModelSource, load_decoder};
+use porism_ops::OpContext;
+use porism_text::Tokenizer;
+use porism_text::examples::{Composer, Example};
+use porism_tune::adapter::{Magnitudes, TRAINED, fresh, trained};
+use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
+use porism_tune::passes::{gradients, mean_loss, micros};
+use porism_tune::recipe::{Switch, Variant};
+use porism_tune::{Data, Error, Outcome, Recipe, Split, Trainer, read_log};
+
+struct Model {
+    source: ModelSource,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+}
+
+fn model() -> Model {
+    let var = std::env::var_os;
+    let cache = CacheDir::resolve(var("PORISM_HOME"), var("XDG_CACHE_HOME"), var("HOME")).expect("a cache folder");
+    let path = ensure_default_model(&cache, &Network::default(), &mut Silent).expect("the default model");
+    let source = ModelSource::open(&path).expect("a model");
+    Model {
+        decoder: load_decoder(&source).expect("a decoder"),
+        tokenizer: source.tokenizer().expect("a tokenizer"),
+        source,
+    }
+}
+
+fn context() -> OpContext {
+    OpContext { pool: Arc::new(Pool::new(2)), isa: Isa::detect() }
+}
+
+/// Short texts of our own, of different lengths.
+fn examples(tokenizer: &Tokenizer) -> Vec<Example> {
+    let texts = [
+        ("The keeper of the lamp wrote: ", "wind from the west, three ships, oil for nine days."),
+        ("", "Stones are counted twice at the northern wall."),
+        ("Question: who rings the bell?\nAnswer:", " the second son, when the tide turns"),
+        ("A rule of the house: ", "whoever leaves last puts out the lamp and feeds the cat"),
+        ("", "Blue ink for arrivals."),
+    ];
+    let composer = Composer::new(tokenizer, None);
+    let row = |(prompt, completion): &(&str, &str)| {
+        let value = serde_json::json!({"prompt": prompt, "completion": completion});
+        composer.compose(&Row { at: "here".into(), value: value.as_object().expect("an object").clone() })
+    };
+    texts.iter().map(|text| row(text).expect("an example")).collect()
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        steps: 6,
+        batch: 2,
+        length: 64,
+        lr: 2e-3,
+        rank: 4,
+        alpha: 8.0,
+        targets: vec!["q_proj".into(), "v_proj".into(), "down_proj".into()],
+        packing: Switch::Off,
+        validate_every: 3,
+        checkpoint_every: 3,
+        ..Recipe::default()
+    }
+}
+
+/// The model with a fresh adapter on it, and what trains it.
+struct Bench {
+    decoder: Decoder,
+    adapter: Adapter,
+    executor: TapeExecutor,
+    magnitudes: Magnitudes,
+}
+
+fn bench(model: &Model, recipe: &Recipe, start: Option<&Adapter>) -> Bench {
+    let mut decoder = model.decoder.clone();
+    let base = Base::new(&model.source, &model.decoder).expect("a base");
+    let sites = targets(&base, &recipe.targets).expect("targets");
+    let adapter = start.cloned().unwrap_or_else(|| fresh(&base, &model.decoder, &sites, recipe).expect("an adapter"));
+    let context = context();
+    let attached = attach(&context.pool, context.isa, &mut decoder, &[(adapter.clone(), 1.0)], TRAINED);
+    let _ = attached.expect("an attached adapter");
+    let parameters = Parameters::adapter(&decoder, TRAINED).expect("parameters");
+    let magnitudes = Magnitudes::of(&adapter, &decoder, &parameters);
+    Bench { decoder, adapter, executor: TapeExecutor::new(context, parameters), magnitudes }
+}
+
+fn train(model: &Model, recipe: &Recipe, folder: &Path, resume: bool) -> (Outcome, Adapter) {
+    let Bench { decoder, adapter, executor, magnitudes } = bench(model, recipe, None);
+    let all = examples(&model.tokenizer);
+    let data = Data {
+        train: Split { examples: all[..4].to_vec(), ..Split::default() },
+        valid: Some(Split { examples: all[4..].to_vec(), ..Split::default() }),
+    };
+    let tensors = executor.parameters().iter().map(|(name, var)| TrainedTensor {
+        name: format!("{name:?}"),
+        len: var.elem_count(),
+        decays: true,
+    });
+    let (context, tensors) = (executor.context().clone(), tensors.collect());
+    let optimizer =
+        Optimizer::new(&context, OptimizerKind::ADAMW, tensors, &StateStorage::Memory).expect("an optimizer");
+    let mut trainer = Trainer {
+        decoder: &decoder,
+        executor,
+        magnitudes,
+        optimizer,
+        recipe,
+        data: &data,
+        folder: folder.to_owned(),
+        run: "a run".into(),
+        resume,
+    };
+    let outcome = trainer.train(&mut |_| {}).expect("a run");
+    let now = trained(&adapter, &decoder, &trainer.executor, &trainer.magnitudes).expect("an adapter");
+    (outcome, now)
+}
+
+/// All numbers of an adapter.
+fn numbers(adapter: &Adapter) -> Vec<f32> {
+    let parts = adapter.low_ranks.values().flat_map(|l| [Some(&l.a), Some(&l.b), l.magnitude.as_ref()]);
+    parts.flatten().flat_map(|weight| weight.to_f32()).collect()
+}
+
+#[test]
+fn gradients_are_those_of_the_whole_batch_however_it_is_cut() {
+    let model = model();
+    let Bench { decoder, mut executor, .. } = bench(&model, &recipe(), None);
+    let all = examples(&model.tokenizer);
+    let all: Vec<&Example> = all.iter().collect();
+    let one = micros(&all, 1);
+    let whole = micros(&all, 10_000);
+    assert_eq!((one.len(), whole.len()), (5, 1));
+    let whole = gradients(&decoder, &mut executor, &whole, |_| BlockMemory::Keep).expect("gradients");
+    for memory in [BlockMemory::Keep, BlockMemory::Recompute] {
+        let cut = gradients(&decoder, &mut executor, &one, |_| memory).expect("gradients");
+        assert_eq!(cut.targets, whole.targets);
+        assert!((cut.loss - whole.loss).abs() < 1e-5, "{} {}", cut.loss, whole.loss);
+        let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let differences: Vec<Vec<f32>> =
+            cut.parts.iter().zip(&whole.parts).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).collect()).collect();
+        assert!(
+            length(&differences) < 1e-5 * length(&whole.parts),
+            "{} of {}",
+            length(&differences),
+            length(&whole.parts)
+        );
+    }
+    let loss = mean_loss(&decoder, &mut executor, &one).expect("a loss");
+    assert!((loss - whole.loss).abs() < 1e-5);
+}
+
+#[test]
+fn a_run_that_goes_on_is_the_same_to_the_last_bit() {
+    let model = model();
+    for variant in [Variant::Lora, Variant::Dora] {
+        let recipe = Recipe { variant, ..recipe() };
+        let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let (outcome, adapter) = train(&model, &recipe, whole.path(), false);
+        assert_eq!((outcome.steps, outcome.alarm), (6, None));
+        let (first, last) = outcome.val_loss.expect("a validation loss");
+        let (begun, ended) = outcome.loss.expect("losses");
+        assert!(ended < begun, "{variant:?}: from {begun} to {ended}, validation from {first} to {last}");
+        let half = Recipe { steps: 3, ..recipe.clone() };
+        train(&model, &half, parts.path(), false);
+        let (outcome, again) = train(&model, &recipe, parts.path(), true);
+        assert_eq!(outcome.steps, 6);
+        assert!(numbers(&again) == numbers(&adapter), "{variant:?}");
+        let log = |folder: &Path| read_log(&folder.join("log.jsonl")).expect("a log");
+        let shown = |r: porism_tune::Record| (r.step, r.loss, r.val_loss, r.learning_rate, r.grad_norm);
+        let (a, b): (Vec<_>, Vec<_>) =
+            (log(whole.path()).into_iter().map(shown).collect(), log(parts.path()).into_iter().map(shown).collect());
+        assert_eq!((a.len(), &a), (6, &b));
+        assert!(a[2].2.is_some() && a[1].2.is_none());
+    }
+}
+
+#[test]
+fn what_was_trained_is_what_is_run() {
+    let model = model();
+    for variant in [Variant::Lora, Variant::Rslora, Variant::Dora] {
+        let recipe = Recipe { variant, steps: 2, ..recipe() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_, adapter) = train(&model, &recipe, folder.path(), false);
+        let Bench { decoder, mut executor, .. } = bench(&model, &recipe, Some(&adapter));
+        let all = examples(&model.tokenizer);
+        let tape = mean_loss(&decoder, &mut executor, &micros(&[&all[3]], 64)).expect("a loss");
+        let mut batch = Batch::single(&all[3].ids, 0);
+        batch.spans[0].adapter = Some(TRAINED);
+        batch.wanted = (1..all[3].ids.len()).filter(|&i| all[3].scored[i]).map(|i| i - 1).collect();
+        let targets: Vec<u32> = batch.wanted.iter().map(|&i| all[3].ids[i + 1]).collect();
+        let mut steps = CpuExecutor::new(Arc::new(Pool::new(2)), Isa::detect(), Activations::F32);
+        let mut states = [CpuState::new(&decoder.stack.config, KvType::F32)];
+        let out = decoder.forward(&mut steps, &batch, &mut states, HeadRequest::Score(&targets));
+        let scores = out.and_then(|out| out.into_scores()).expect("scores");
+        let run = -scores.iter().map(|s| f64::from(s.log_prob)).sum::<f64>() / scores.len() as f64;
+        assert!((run - tape).abs() < 1e-4, "{variant:?}: trained {tape}, run {run}");
+    }
+}
+
+#[test]
+fn a_magnitudes_gradient_is_the_slope_of_the_loss() {
+    let model = model();
+    let recipe = Recipe { variant: Variant::Dora, ..recipe() };
+    let all = examples(&model.tokenizer);
+    let all: Vec<&Example> = all.iter().collect();
+    let micros = micros(&all, 64);
+    let mut bench = bench(&model, &recipe, None);
+    let index =
+        (0..bench.executor.parameters().len()).find(|&i| bench.magnitudes.values(i).is_some()).expect("a magnitude");
+    let direction: Vec<f32> =
+        (0..bench.magnitudes.values(index).expect("it").len()).map(|i| (i as f32 * 0.7).sin()).collect();
+    bench.magnitudes.renew(&bench.executor).expect("lengths");
+    let mut found = gradients(&bench.decoder, &mut bench.executor, &micros, |_| BlockMemory::Keep).expect("gradients");
+    bench.magnitudes.gradients(&mut found.parts);
+    let slope: f64 = found.parts[index].iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+    let mut at = |step: f32| {
+        let values = bench.magnitudes.values_mut(index).expect("it");
+        values.iter_mut().zip(&direction).for_each(|(v, d)| *v += step * d);
+        bench.magnitudes.renew(&bench.executor).expect("lengths");
+        let loss = mean_loss(&bench.decoder, &mut bench.executor, &micros).expect("a loss");
+        let values = bench.magnitudes.values_mut(index).expect("it");
+        values.iter_mut().zip(&direction).for_each(|(v, d)| *v -= step * d);
+        loss
+    };
+    let step = 0.02;
+    let measured = (at(step) - at(-step)) / f64::from(2.0 * step);
+    assert!((measured - slope).abs() < 0.02 * slope.abs(), "{measured}, by the gradient {slope}");
+}
+
+#[test]
+fn a_rank_beyond_the_matrix_is_refused() {
+    let model = model();
+    let base = Base::new(&model.source, &model.decoder).expect("a base");
+    let sites = targets(&base, &["k_proj"]).expect("targets");
+    let recipe = Recipe { rank: 193, ..recipe() };
+    let error = fresh(&base, &model.decoder, &sites, &recipe).expect_err("a refusal");
+    assert!(matches!(error, Error::Recipe(_)));
+    assert!(error.to_string().contains("192 x 576") && error.to_string().contains("rank 193"), "{error}");
+}
