@@ -14,6 +14,7 @@ use porism_models::cpu::CpuExecutor;
 use porism_models::{Decoder, ModelSource, Stack, load_decoder_with};
 use porism_text::Tokenizer;
 
+use crate::commands::adapters::{Scaled, put_on};
 use crate::commands::words::{PreTokenizer, RopeArgs};
 use crate::machine::available_memory;
 use crate::progress::Bar;
@@ -38,6 +39,7 @@ pub struct Wishes<'a> {
     pub context: Option<usize>,
     pub rope: &'a RopeArgs,
     pub pre_tokenizer: &'a PreTokenizer,
+    pub adapters: &'a [Scaled],
 }
 
 impl Context {
@@ -104,16 +106,17 @@ impl Context {
         Ok((path, source))
     }
 
-    /// Opens a model with its tokenizer, as its file says.
-    pub fn load_plain(&self, model: Option<&str>) -> Result<Loaded> {
+    /// Opens a model with its tokenizer, as its file says, and puts adapters on it.
+    pub fn load_plain(&self, model: Option<&str>, adapters: &[Scaled]) -> Result<Loaded> {
         let (rope, pre_tokenizer) = (RopeArgs::default(), PreTokenizer::default());
-        self.load(model, &Wishes { context: None, rope: &rope, pre_tokenizer: &pre_tokenizer })
+        self.load(model, &Wishes { context: None, rope: &rope, pre_tokenizer: &pre_tokenizer, adapters })
     }
 
     /// Opens a model with its tokenizer.
     pub fn load(&self, model: Option<&str>, wishes: &Wishes<'_>) -> Result<Loaded> {
         let (path, source) = self.open(model)?;
-        let decoder = load_decoder_with(&source, &wishes.rope.options(&source, wishes.context)?)?;
+        let mut decoder = load_decoder_with(&source, &wishes.rope.options(&source, wishes.context)?)?;
+        put_on(wishes.adapters, &source, &mut decoder, self)?;
         let tokenizer = wishes
             .pre_tokenizer
             .tokenizer(&source)

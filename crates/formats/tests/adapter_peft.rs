@@ -201,6 +201,8 @@ fn patterns_cannot_run_away() {
         names.iter().map(|n| (n.as_str(), "F32", if n.contains("lora_A") { &[8, 1][..] } else { &[1, 8] })).collect();
     let message = read(&json!({"peft_type": "LORA", "rank_pattern": many}), &list).unwrap_err();
     assert!(message.contains("32768 patterns for 64 modules"), "{message}");
+    let some: serde_json::Map<String, Value> = (0..1 << 11).map(|i| (format!("m{i}"), json!(4))).collect();
+    assert!(read(&json!({"peft_type": "LORA", "rank_pattern": some}), &PAIR).is_ok());
 }
 
 #[test]

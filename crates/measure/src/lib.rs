@@ -22,3 +22,6 @@ mod names;
 pub mod perplexity;
 
 pub use error::{Error, Result};
+
+/// A page of plain text of several kinds, some 800 tokens, for measurements that were given none.
+pub const SAMPLE_TEXT: &str = include_str!("sample.txt");

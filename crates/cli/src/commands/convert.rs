@@ -33,8 +33,9 @@ pub struct ConvertArgs {
     to: To,
 }
 
+/// What weights are stored as.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum To {
+pub enum To {
     /// Single precision
     F32,
     /// Half precision
@@ -78,7 +79,8 @@ pub fn run(args: ConvertArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn words(report: &Report, out: &Path) -> Vec<String> {
+/// What a conversion has to say.
+pub fn words(report: &Report, out: &Path) -> Vec<String> {
     let format = match report.format {
         OutputFormat::Gguf => "GGUF file",
         OutputFormat::HuggingFace => "Hugging Face folder",

@@ -8,6 +8,7 @@ use porism_hub::Progress as _;
 use porism_measure::divergence::{Divergence, Side, divergence, same_vocabulary};
 use porism_measure::perplexity::TokenizedText;
 
+use super::adapters::{AdapterArgs, Scaled};
 use super::precision::PrecisionArgs;
 use super::protocol::{ProtocolArgs, note_context};
 use super::words::{PreTokenizer, RopeArgs};
@@ -23,6 +24,7 @@ use crate::progress::Bar;
 #[derive(Args)]
 #[command(after_help = "Examples:
   porism measure divergence model-f16.gguf model-q4_k_m.gguf wiki.test.raw
+  porism measure divergence model.gguf model.gguf notes.txt --adapter out    what tuning changed
   porism measure divergence model.gguf other.gguf notes.txt --chunks 8 --activations int8 --json
       {mean_kl, median_kl, p99_kl, p999_kl, max_kl, same_top, perplexity_a, perplexity_b,
        perplexity_difference, each but max_kl with _standard_error, tokens, chunks, protocol, context}")]
@@ -41,6 +43,11 @@ pub struct DivergenceArgs {
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    /// Run A with an adapter; --adapter is for B
+    #[arg(long, value_name = "PATH[:SCALE]")]
+    adapter_a: Vec<Scaled>,
+    #[command(flatten)]
     precision: PrecisionArgs,
     /// Print one JSON object
     #[arg(long)]
@@ -52,8 +59,12 @@ pub fn run(args: &DivergenceArgs, context: &Context) -> Result<()> {
     let file = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read the text from {file}"))?;
     let rope = RopeArgs::default();
-    let wishes = Wishes { context: args.protocol.context, rope: &rope, pre_tokenizer: &args.pre_tokenizer };
-    let (a, b) = (context.load(Some(&args.a), &wishes)?, context.load(Some(&args.b), &wishes)?);
+    let load = |model: &str, adapters: &[Scaled]| {
+        let wishes =
+            Wishes { context: args.protocol.context, rope: &rope, pre_tokenizer: &args.pre_tokenizer, adapters };
+        context.load(Some(model), &wishes)
+    };
+    let (a, b) = (load(&args.a, &args.adapter_a)?, load(&args.b, args.adapters.given())?);
     same_vocabulary(&a.tokenizer, &b.tokenizer).with_context(|| format!("{} and {}", args.a, args.b))?;
     let text = TokenizedText::new(&a.tokenizer, &text, protocol).with_context(|| file.to_string())?;
     note_context(protocol, a.decoder.stack.config.context.min(b.decoder.stack.config.context));
@@ -85,7 +96,8 @@ pub fn run(args: &DivergenceArgs, context: &Context) -> Result<()> {
     ))
 }
 
-fn words(d: &Divergence) -> Vec<String> {
+/// A comparison in lines.
+pub fn words(d: &Divergence) -> Vec<String> {
     let row = |what: &str, value: f64, error: f64| format!("{what:<22} {value:>10.6} +/- {error:.6}");
     vec![
         row("mean KL(A || B)", d.mean_kl, d.mean_kl_standard_error),

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use porism_hub::Progress as _;
 use porism_measure::perplexity::{DecoderScorer, Perplexity, TokenizedText, score};
 
+use super::adapters::AdapterArgs;
 use super::precision::PrecisionArgs;
 use super::protocol::{ProtocolArgs, note_context};
 use super::words::{PreTokenizer, RopeArgs};
@@ -58,6 +59,8 @@ struct PerplexityArgs {
     pre_tokenizer: PreTokenizer,
     #[command(flatten)]
     precision: PrecisionArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
@@ -81,7 +84,12 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     let protocol = args.protocol.protocol()?;
     let file = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read the text from {file}"))?;
-    let wishes = Wishes { context: args.protocol.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let wishes = Wishes {
+        context: args.protocol.context,
+        rope: &args.rope,
+        pre_tokenizer: &args.pre_tokenizer,
+        adapters: args.adapters.given(),
+    };
     let loaded = context.load(args.model.as_deref(), &wishes)?;
     let text = TokenizedText::new(&loaded.tokenizer, &text, protocol).with_context(|| file.to_string())?;
     if text.uncovered_bytes > 0 {

@@ -1,5 +1,6 @@
 //! One command a file: its flags with their help, and what it says.
 
+pub mod adapters;
 pub mod bench;
 pub mod benchmark;
 pub mod book;

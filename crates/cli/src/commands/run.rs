@@ -15,6 +15,7 @@ use porism_models::cpu::{Activations, CpuExecutor};
 use porism_text::{ChatTemplate, Message, Tokenizer};
 use serde::Serialize;
 
+use super::adapters::AdapterArgs;
 use super::chat;
 use super::constrain::{ConstrainArgs, note_incomplete};
 use super::words::{ActivationsArg, KvArg, PreTokenizer, RopeArgs, isa, kv_type, positive, thread_count};
@@ -34,6 +35,7 @@ use crate::output;
   porism run --raw \"The capital of France is\" --max-tokens 5 --top-logprobs 3 --json
   porism run \"A date in May 1968\" --regex \"1968-05-[0-3][0-9]\"
   porism run \"Paris in JSON\" --json-schema city.json
+  porism run --adapter out \"Where are you?\"   with what `porism tune` wrote
   porism run -m model.gguf                   a chat with that file")]
 pub struct RunArgs {
     /// What to say to the model
@@ -87,6 +89,8 @@ pub struct RunArgs {
     rope: RopeArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// When the context is full: end the answer, or forget the oldest tokens and go on
     #[arg(long, value_enum, default_value_t = OverflowArg::Stop)]
     overflow: OverflowArg,
@@ -146,7 +150,12 @@ pub fn run(args: RunArgs, context: &Context) -> Result<()> {
     if prompt.is_none() && (args.raw || args.json) {
         return usage("no prompt: give it as an argument, with --file or on stdin (--raw and --json do not chat)");
     }
-    let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let wishes = Wishes {
+        context: args.context,
+        rope: &args.rope,
+        pre_tokenizer: &args.pre_tokenizer,
+        adapters: args.adapters.given(),
+    };
     let mut loaded = context.load(args.model.as_deref(), &wishes)?;
     let template = if args.raw { None } else { Some(template(&loaded)?) };
     let activations = Activations::from(args.activations);

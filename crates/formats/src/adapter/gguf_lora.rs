@@ -171,9 +171,6 @@ fn matrix(file: &Gguf, tensor: &TensorInfo) -> Result<Weight> {
         let problem = format!("the tensor `{name}` has the dimensions {dims:?}; two are read");
         return Err(Error::invalid(file.name(), problem));
     }
-    if dims.contains(&0) {
-        return Err(Error::invalid(file.name(), format!("the tensor `{name}` of {dims:?}: its rank is 0")));
-    }
     file.weight(name)
 }
 

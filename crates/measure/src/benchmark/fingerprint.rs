@@ -49,6 +49,7 @@ fn part_of_a_model(name: &str) -> bool {
     let weights = [".safetensors", ".bin", ".gguf"].iter().any(|ending| name.ends_with(ending));
     let starts = [
         "config",
+        "adapter_config",
         "generation_config",
         "tokenizer",
         "vocab",

@@ -46,7 +46,32 @@ pub fn attach(
     adapters: &[(Adapter, f32)],
     id: AdapterId,
 ) -> Result<Attached> {
-    check(decoder, adapters, id)?;
+    check(decoder, adapters)?;
+    if decoder.linears().any(|l| l.deltas.iter().any(|d| d.adapter == Some(id))) {
+        return Err(problem("the model", format!("adapter {} is attached already: detach it first", id.0)));
+    }
+    let table = put(pool, isa, decoder, adapters, Some(id))?;
+    Ok(Attached { id, table })
+}
+
+/// Attaches adapters for good: all rows run with the sum of them, whatever adapter they name. As [`attach`] else.
+///
+/// # Errors
+/// An adapter does not fit the decoder; an adapter with magnitudes stands beside another. The decoder is then as it was.
+pub fn attach_to_all(pool: &Pool, isa: Isa, decoder: &mut Decoder, adapters: &[(Adapter, f32)]) -> Result<()> {
+    check(decoder, adapters)?;
+    put(pool, isa, decoder, adapters, None)?;
+    Ok(())
+}
+
+/// Puts checked adapters on; gives the embedding table as it was, if it was replaced.
+fn put(
+    pool: &Pool,
+    isa: Isa,
+    decoder: &mut Decoder,
+    adapters: &[(Adapter, f32)],
+    id: Option<AdapterId>,
+) -> Result<Option<Weight>> {
     let of = |site: Site| -> Vec<(&LowRank, f32)> {
         adapters.iter().filter_map(|(adapter, factor)| Some((adapter.low_ranks.get(&site)?, *factor))).collect()
     };
@@ -58,17 +83,17 @@ pub fn attach(
         }
     }
     let embedding = of(Site::TokenEmbedding);
-    let mut attached = Attached { id, table: None };
+    let mut before = None;
     if !embedding.is_empty() {
         let tokens = &mut decoder.stack.embeddings.tokens.weight;
         let merged = table::merged(pool, isa, tokens, &embedding)?;
-        attached.table = Some(std::mem::replace(tokens, merged));
+        before = Some(std::mem::replace(tokens, merged));
     }
     for linear in decoder.linears_mut() {
         let new = kinds.remove(&linear.site).unwrap_or_default();
-        linear.deltas.splice(0..0, new.into_iter().map(|kind| Delta { adapter: Some(id), kind }));
+        linear.deltas.splice(0..0, new.into_iter().map(|kind| Delta { adapter: id, kind }));
     }
-    Ok(attached)
+    Ok(before)
 }
 
 /// Takes the adapters of an [`attach`] off again.
@@ -102,7 +127,7 @@ pub(super) fn ratio(magnitude: f32, norm: f32) -> f32 {
     if norm == 0.0 { 0.0 } else { magnitude / norm }
 }
 
-fn check(decoder: &Decoder, adapters: &[(Adapter, f32)], id: AdapterId) -> Result<()> {
+fn check(decoder: &Decoder, adapters: &[(Adapter, f32)]) -> Result<()> {
     let table = &decoder.stack.embeddings.tokens.weight;
     let mut shapes: BTreeMap<Site, (usize, usize)> = decoder
         .linears()
@@ -128,9 +153,6 @@ fn check(decoder: &Decoder, adapters: &[(Adapter, f32)], id: AdapterId) -> Resul
                 return Err(adapter.error(format!("{site}: {what}: it is of another base")));
             }
         }
-    }
-    if decoder.linears().any(|l| l.deltas.iter().any(|d| d.adapter == Some(id))) {
-        return Err(problem("the model", format!("adapter {} is attached already: detach it first", id.0)));
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use porism_kernels::linear::MatrixRef;
 use crate::site::Site;
 use crate::{Error, Result};
 
-pub use attach::{Attached, attach, detach};
+pub use attach::{Attached, attach, attach_to_all, detach};
 pub use base::{Base, Layout};
 pub use files::PeftOptions;
 pub use merge::{Merge, merged};

@@ -14,21 +14,20 @@ mod config_json;
 mod modules;
 mod plan;
 mod recode;
+mod replace;
 mod to_gguf;
 mod to_hf;
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use porism_formats::Weight;
 use porism_kernels::BlockType;
 
 use crate::facts::Facts;
 use crate::load::load_encoder;
-use crate::site::Site;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 use plan::Plan;
+pub use replace::{Part, Replaced};
 
 /// What the weights are stored as in the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,20 +114,19 @@ pub struct Report {
 /// The source is no model that this build loads, or has no tokenizer that both formats know; the target
 /// cannot hold a type or a value; `out` exists (an empty folder may); the disk refuses.
 pub fn convert(source: &ModelSource, out: &Path, to: Target, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
-    convert_with(source, out, to, &HashMap::new(), progress)
+    convert_with(source, out, to, &Replaced::new(), progress)
 }
 
-/// [`convert`] with other numbers in the place of some weights: what was trained, or merged. They are in the order of the
-/// source's rows, of any type, and stored as `to` says, where it says keep in the type of the weight that they replace; a block
-/// type is not written anew.
+/// [`convert`] with other numbers in the place of some tensors: what was trained, or merged. They may be of any type and are stored as `to` says, where it says keep in the type of the weight that they replace.
 ///
 /// # Errors
-/// As for [`convert`]; a weight has another shape than the one that it replaces, or would have to be packed into blocks.
+/// As for [`convert`]; a weight has another shape than the one that it replaces, is nowhere in the source, or would have to be
+/// packed into blocks that cannot be written.
 pub fn convert_with(
     source: &ModelSource,
     out: &Path,
     to: Target,
-    replaced: &HashMap<Site, Weight>,
+    replaced: &Replaced,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report> {
     let format = OutputFormat::of(out)?;
@@ -139,7 +137,7 @@ pub fn convert_with(
     let names = source.names()?;
     let config = (names.describe)(&Facts::new(source, names)?)?;
     let mut plan = Plan::new(source, &config, format, to)?;
-    plan.replace(replaced)?;
+    replace::replace(&mut plan, source, replaced)?;
     let notes = match format {
         OutputFormat::Gguf => to_gguf::write(source, &config, &plan, to, out, progress)?,
         OutputFormat::HuggingFace => to_hf::write(source, &config, &plan, to, out, progress)?,

@@ -1,7 +1,6 @@
 //! Which tensors are written: within one world those that there are, from one to the other those of the name table,
 //! with their names, types, shapes and order of rows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use porism_formats::Weight;
@@ -66,31 +65,6 @@ impl Plan {
             _ => renamed(source, config, format, to)?,
         };
         Ok(Plan { items })
-    }
-
-    /// Puts other numbers in the place of some weights.
-    pub(super) fn replace(&mut self, by: &HashMap<Site, Weight>) -> Result<()> {
-        for item in self.items.iter_mut().filter(|item| !item.bias) {
-            let Some(weight) = item.site.and_then(|site| by.get(&site)) else { continue };
-            if weight.len() != item.weight.len() || weight.cols() != item.weight.cols() {
-                return Err(Error::Convert(format!(
-                    "{}: {} x {} numbers in the place of {} x {}",
-                    item.origin,
-                    weight.rows(),
-                    weight.cols(),
-                    item.weight.rows(),
-                    item.weight.cols()
-                )));
-            }
-            if !item.block.is_dense() && item.block != weight.block() {
-                return Err(Error::Convert(format!(
-                    "{} is of type {}, which new numbers are not packed into: write f32, f16 or bf16",
-                    item.origin, item.block
-                )));
-            }
-            item.weight = weight.clone();
-        }
-        Ok(())
     }
 
     /// Bytes of all tensors in the target.

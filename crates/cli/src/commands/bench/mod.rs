@@ -15,6 +15,7 @@ use porism_measure::bench::{Neighbour, Plan, Report, Row, RowSpec, Test, first_t
 use porism_measure::limits;
 use porism_models::cpu::{Activations, CpuState, KvType};
 
+use super::adapters::AdapterArgs;
 use super::words::{ActivationsArg, KvArg, isa, kv_type, positive, thread_count};
 use crate::context::{Context, oversubscribed, say, usage};
 use crate::machine::{Remembered, remember};
@@ -84,6 +85,8 @@ pub struct BenchArgs {
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// Read the weights where the file is mapped, as `porism run --mapped` does
     #[arg(long)]
     mapped: bool,
@@ -157,7 +160,7 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
     if let Some(core) = args.busy {
         return keep_busy(core, || output::line("busy"));
     }
-    let loaded = context.load_plain(args.model.as_deref())?;
+    let loaded = context.load_plain(args.model.as_deref(), args.adapters.given())?;
     let question = Question::of(&loaded)?;
     let cores = [pool::usable_cores()];
     let isa = args.isa.unwrap_or_else(Isa::detect);
@@ -203,7 +206,7 @@ pub fn run(args: BenchArgs, context: &Context) -> Result<()> {
         let row = match spec.test {
             Test::FirstToken => {
                 let program = program()?;
-                let command = || question.command(&program, isa, spec, &loaded.path, args.mapped);
+                let command = || question.command(&program, isa, spec, &loaded.path, &args);
                 let cache = CpuState::bytes_at(config, spec.kv_type, spec.positions()) as u64;
                 first_token(&command, spec, &work(&loaded.decoder, spec), cache, args.repeat)?
             }
@@ -242,7 +245,7 @@ fn one_row(row: &str, args: &BenchArgs, context: &Context) -> Result<()> {
     let Ok(spec) = serde_json::from_str::<RowSpec>(row) else {
         return usage("--row takes a row as the program itself writes it");
     };
-    let mut loaded = context.load_plain(args.model.as_deref())?;
+    let mut loaded = context.load_plain(args.model.as_deref(), args.adapters.given())?;
     context.settle(&mut loaded.decoder, &Pool::new(spec.threads), args.mapped)?;
     let row = run_row(&loaded.decoder, args.isa.unwrap_or_else(Isa::detect), &spec, args.repeat)?;
     output::line(&serde_json::to_string(&row)?)
@@ -264,6 +267,7 @@ fn in_a_process(spec: &RowSpec, isa: Isa, model: &Path, args: &BenchArgs) -> Res
     let done = Command::new(program()?)
         .args(["bench", "--row", &serde_json::to_string(spec)?, "--repeat", &args.repeat.to_string()])
         .args(args.mapped.then_some("--mapped"))
+        .args(args.adapters.words())
         .args(["--isa", isa.name(), "--model"])
         .arg(model)
         .stdin(Stdio::null())

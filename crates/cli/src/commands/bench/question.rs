@@ -8,6 +8,7 @@ use porism_kernels::Isa;
 use porism_measure::bench::RowSpec;
 use porism_text::{ChatTemplate, Message};
 
+use super::BenchArgs;
 use crate::context::Loaded;
 
 /// What the first-token test asks.
@@ -36,14 +37,15 @@ impl Question {
     }
 
     /// The command that asks it of a model with a row's threads and modes.
-    pub(super) fn command(&self, program: &Path, isa: Isa, spec: &RowSpec, model: &Path, mapped: bool) -> Command {
+    pub(super) fn command(&self, program: &Path, isa: Isa, spec: &RowSpec, model: &Path, args: &BenchArgs) -> Command {
         let mut command = Command::new(program);
         command
             .args(["run", QUESTION, "--temperature", "0", "--max-tokens", ANSWER])
             .args(["--threads", &spec.threads.to_string(), "--kv-type", spec.kv_type.name()])
             .args(["--activations", spec.activations.name(), "--isa", isa.name()])
             .args(self.raw.then_some("--raw"))
-            .args(mapped.then_some("--mapped"))
+            .args(args.mapped.then_some("--mapped"))
+            .args(args.adapters.words())
             .arg("--model")
             .arg(model);
         command

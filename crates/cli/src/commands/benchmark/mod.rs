@@ -12,6 +12,7 @@ use porism_measure::benchmark::{self, Candidate, Exam, Log, LogRow, Source, Task
 use porism_text::ChatTemplate;
 
 use self::report::{Report, TaskReport};
+use super::adapters::AdapterArgs;
 use super::precision::PrecisionArgs;
 use super::words::{PreTokenizer, RopeArgs, positive};
 use crate::context::{Context, Loaded, Wishes, say, usage};
@@ -79,6 +80,8 @@ pub struct RunArgs {
     rope: RopeArgs,
     #[command(flatten)]
     pre_tokenizer: PreTokenizer,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
@@ -107,7 +110,12 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<()> {
     let tasks = args.tasks.iter().map(|name| task(name, args)).collect::<Result<Vec<_>>>()?;
     distinct(&tasks)?;
     let html = args.html.as_deref().map(AtomicFile::create).transpose()?;
-    let wishes = Wishes { context: args.context, rope: &args.rope, pre_tokenizer: &args.pre_tokenizer };
+    let wishes = Wishes {
+        context: args.context,
+        rope: &args.rope,
+        pre_tokenizer: &args.pre_tokenizer,
+        adapters: args.adapters.given(),
+    };
     let mut exams = Vec::new();
     if let Some(path) = &args.requests {
         let requests = benchmark::read_requests(path, args.limit)?;
@@ -231,7 +239,14 @@ fn measure(
         kv,
         context: holds,
         width: args.parallel,
-        fingerprint: format!("{model} {} {} {:?} {:?}", activations.name(), kv.name(), args.rope, args.pre_tokenizer),
+        fingerprint: format!(
+            "{model} {} {} {:?} {:?}{}",
+            activations.name(),
+            kv.name(),
+            args.rope,
+            args.pre_tokenizer,
+            adapters(args)?
+        ),
     };
     let mut log = args.log.as_deref().map(Log::open).transpose()?;
     let started = std::time::Instant::now();
@@ -241,6 +256,7 @@ fn measure(
     }
     let report = Report {
         model: loaded.path.display().to_string(),
+        adapters: args.adapters.given().iter().map(ToString::to_string).collect(),
         activations: activations.name(),
         kv_type: kv.name(),
         context: holds,
@@ -257,6 +273,15 @@ fn measure(
         report.print()?
     }
     html.map_or(Ok(()), |file| output::page(&report.page(), file))
+}
+
+/// What tells adapters from others: their files and their factors.
+fn adapters(args: &RunArgs) -> Result<String> {
+    let mut words = String::new();
+    for scaled in args.adapters.given() {
+        words.push_str(&format!(" {} at {}", benchmark::fingerprint(&scaled.path)?, scaled.factor));
+    }
+    Ok(words)
 }
 
 /// Puts a task's parts to a model, under one bar.

@@ -15,6 +15,8 @@ use crate::output;
 #[derive(Serialize)]
 pub struct Report {
     pub model: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
     pub activations: &'static str,
     pub kv_type: &'static str,
     pub context: usize,

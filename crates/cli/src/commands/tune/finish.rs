@@ -1,6 +1,5 @@
 //! What a run leaves: an adapter or a model, its recipe, and the picture of its loss.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use anyhow::{Context as _, Result};
 use porism_formats::{AtomicFile, Weight};
 use porism_models::ModelSource;
 use porism_models::adapter::{Adapter, Base, PeftOptions};
-use porism_models::convert::{Target, convert_with};
+use porism_models::convert::{Part, Replaced, Target, convert_with};
 use porism_models::tape::Parameter;
 use porism_report::plot::{Axis, Plot, Series};
 use porism_tune::adapter::trained;
@@ -49,16 +48,30 @@ pub fn adapter(trainer: &Trainer<'_>, adapter: &Adapter, base: &Base<'_>) -> Res
 
 /// Writes the model as a Hugging Face folder.
 pub fn model(trainer: &Trainer<'_>, source: &ModelSource) -> Result<()> {
-    let mut replaced = HashMap::new();
+    let mut replaced = Replaced::new();
     for (name, var) in trainer.executor.parameters().iter() {
-        if let Parameter::Weight(site) = name {
-            let (rows, cols) = var.dims2()?;
-            replaced.insert(site, Weight::from_f32(&var.flatten_all()?.to_vec1::<f32>()?, rows, cols)?);
-        }
+        let key = match name {
+            Parameter::Weight(site) => (site, Part::Weight),
+            // All deltas of a model without adapters are its biases.
+            Parameter::NormBias(site) | Parameter::Delta { site, .. } => (site, Part::Bias),
+        };
+        let (rows, cols) = var.dims2()?;
+        replaced.insert(key, Weight::from_f32(&var.flatten_all()?.to_vec1::<f32>()?, rows, cols)?);
     }
     let out = trainer.folder.join("model");
-    convert_with(source, &out, Target::F32, &replaced, &mut |_, _| {})?;
-    Ok(())
+    if !out.exists() {
+        convert_with(source, &out, Target::F32, &replaced, &mut |_, _| {})?;
+        return Ok(());
+    }
+    // The run went on: what it wrote before stays until there is something newer.
+    let next = trainer.folder.join("model.next");
+    let io = |what: &str, path: &Path| format!("cannot {what} {}", path.display());
+    if next.exists() {
+        std::fs::remove_dir_all(&next).with_context(|| io("remove", &next))?;
+    }
+    convert_with(source, &next, Target::F32, &replaced, &mut |_, _| {})?;
+    std::fs::remove_dir_all(&out).with_context(|| io("remove", &out))?;
+    std::fs::rename(&next, &out).with_context(|| io("rename", &next))
 }
 
 /// Writes the recipe and the picture.

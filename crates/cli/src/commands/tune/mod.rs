@@ -3,11 +3,12 @@
 mod dry_run;
 mod finish;
 mod flags;
+mod merge;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use porism_hub::Progress as _;
 use porism_models::adapter::{Adapter, Base, attach, targets};
 use porism_models::tape::{Parameter, Parameters, TapeExecutor};
@@ -33,6 +34,7 @@ use crate::progress::Bar;
 /// through the model's own chat template; only answers count. A run is a recipe: flags take the place of what a recipe file
 /// says, and the resolved one is written beside the result, with the log and a picture of the loss.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   porism tune --method lora --data examples.jsonl --output out
   porism tune --method lora --variant dora --targets q_proj,v_proj --data folder --output out --steps 200
@@ -40,11 +42,14 @@ use crate::progress::Bar;
   porism tune recipe.toml --set lr=1e-4
   porism tune recipe.toml --resume              go on from the newest checkpoint, to the last bit
   porism tune --method lora --data examples.jsonl --dry-run
+  porism tune merge out -o merged.gguf          the adapter as a part of the weights
 
 The output folder has adapter_config.json and adapter_model.safetensors as PEFT wants them (with --method full
 the model as a Hugging Face folder, in `model`), recipe.toml, loss.svg and log.jsonl:
   {step, loss, val_loss, learning_rate, grad_norm, tokens_per_second, peak_rss_bytes} for each update")]
 pub struct TuneArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// A recipe
     #[arg(value_name = "RECIPE")]
     recipe: Option<PathBuf>,
@@ -67,7 +72,16 @@ pub struct TuneArgs {
     threads: Option<usize>,
 }
 
+/// What is done beside training.
+#[derive(Subcommand)]
+enum What {
+    Merge(merge::MergeArgs),
+}
+
 pub fn run(args: &TuneArgs, context: &Context) -> Result<()> {
+    if let Some(What::Merge(args)) = &args.what {
+        return merge::run(args, context);
+    }
     if let Some(method) = &args.init {
         let Ok(method) = serde_json::from_value::<Method>(method.as_str().into()) else {
             return usage(format!("`{method}` is no method: full, lora or qlora"));

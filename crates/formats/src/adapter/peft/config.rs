@@ -43,9 +43,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads a configuration for a file of so many modules.
+    /// Reads a configuration that is not [refused](refuse) for a file of so many modules.
     pub(super) fn read(json: &JsonFile, modules: usize) -> Result<Config> {
-        refuse(json)?;
         let on = |key: &str| -> Result<bool> { Ok(json.find_bool(key)?.unwrap_or(false)) };
         let rank = |v: &Value| usize::try_from(v.as_u64()?).ok().filter(|r| (1..=MOST_RANK).contains(r));
         let rank_text = "a rank of 1 or more";
@@ -92,7 +91,7 @@ fn names(value: Option<&Value>) -> Option<Vec<String>> {
 }
 
 /// Refuses what is not LoRA or DoRA on modules of an unchanged base.
-fn refuse(json: &JsonFile) -> Result<()> {
+pub(super) fn refuse(json: &JsonFile) -> Result<()> {
     let invalid = |problem: String| Err(Error::invalid(json.name(), problem));
     match json.find_str("peft_type")? {
         Some("LORA") => {}

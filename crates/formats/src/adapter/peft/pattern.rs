@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::hf::JsonFile;
 use crate::{Error, Result};
 
-/// Patterns times modules, and steps of one match: what a hostile file can make us do is bounded by the two.
+/// Patterns, patterns times modules, and steps of one match: what a hostile file can make us do is bounded by them.
+const MOST_PATTERNS: usize = 1 << 12;
 const MOST_MATCHES: usize = 1 << 20;
 const MOST_STEPS: usize = 10_000;
 const MOST_BYTES: usize = 1 << 10;
@@ -32,7 +33,7 @@ impl<T: Copy> Patterns<T> {
         let object = json.find_object(key)?;
         let object = object.as_ref().map(JsonFile::root);
         let count = object.map_or(0, |o| o.len());
-        if count.saturating_mul(modules) > MOST_MATCHES {
+        if count > MOST_PATTERNS || count.saturating_mul(modules) > MOST_MATCHES {
             let problem = format!("`{key}` has {count} patterns for {modules} modules, more than any model has");
             return Err(Error::invalid(&file, problem));
         }

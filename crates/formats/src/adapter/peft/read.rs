@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::config::Config;
+use super::config::{Config, refuse};
 use super::{CONFIG, PREFIX, PeftAdapter, TENSORS};
 use crate::adapter::LowRankPair;
 use crate::hf::{JsonFile, SafeTensors};
@@ -41,7 +41,7 @@ impl PeftAdapter {
     pub fn read(json: &JsonFile, tensors: &SafeTensors, file: &str) -> Result<PeftAdapter> {
         let invalid = |problem: String| Error::invalid(file, problem);
         // What cannot be read at all is said before the tensors are looked at.
-        Config::read(json, 0)?;
+        refuse(json)?;
         let mut modules: BTreeMap<&str, Parts> = BTreeMap::new();
         let mut ignored = Vec::new();
         for tensor in tensors.tensors() {
