@@ -6,10 +6,12 @@ use candle_core::{Device, Tensor};
 use porism_formats::Weight;
 use porism_models::adapter::{Adapter, Base, DoraNorms, LowRank};
 use porism_models::tape::{DeltaPart, Parameter, Parameters, TapeExecutor};
-use porism_models::{AdapterId, Decoder, DeltaKind, Linear, Site};
+use porism_models::{AdapterId, Decoder, Delta, DeltaKind, Linear, Site};
+use porism_ops::OpContext;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::pissa::principal;
 use crate::recipe::{Recipe, Variant};
 use crate::{Error, Result};
 
@@ -17,11 +19,18 @@ use crate::{Error, Result};
 pub const TRAINED: AdapterId = AdapterId(0);
 
 /// A fresh adapter for these projections: A uniform in `+-1 / sqrt(in)`, which is PEFT's Kaiming initialization with a slope of
-/// sqrt(5), and B zero, so that the model is what it was. A DoRA magnitude is the length of its row.
+/// sqrt(5), and B zero, so that the model is what it was. A DoRA magnitude is the length of its row. A PiSSA pair is not zero:
+/// [`hold_back`] has to take it away.
 ///
 /// # Errors
 /// The rank is larger than a projection's smaller side.
-pub fn fresh(base: &Base<'_>, decoder: &Decoder, sites: &[Site], recipe: &Recipe) -> Result<Adapter> {
+pub fn fresh(
+    context: &OpContext,
+    base: &Base<'_>,
+    decoder: &Decoder,
+    sites: &[Site],
+    recipe: &Recipe,
+) -> Result<Adapter> {
     let mut random = ChaCha8Rng::seed_from_u64(recipe.seed);
     let (rank, scale) = (recipe.rank, recipe.scale() as f32);
     let linears: BTreeMap<Site, &Linear> = decoder.linears().map(|linear| (linear.site, linear)).collect();
@@ -36,6 +45,11 @@ pub fn fresh(base: &Base<'_>, decoder: &Decoder, sites: &[Site], recipe: &Recipe
                 out.min(inputs)
             )));
         }
+        if recipe.variant == Variant::Pissa {
+            let (a, b) = principal(context, &linear.weight, rank, scale, recipe.seed)?;
+            low_ranks.insert(*site, LowRank { a, b, scale, magnitude: None });
+            continue;
+        }
         let bound = 1.0 / (inputs as f32).sqrt();
         let a: Vec<f32> = (0..rank * inputs).map(|_| random.random_range(-bound..bound)).collect();
         let magnitude = (recipe.variant == Variant::Dora).then(|| lengths(&linear.weight)).transpose()?;
@@ -43,6 +57,37 @@ pub fn fresh(base: &Base<'_>, decoder: &Decoder, sites: &[Site], recipe: &Recipe
         low_ranks.insert(*site, LowRank { a, b, scale, magnitude });
     }
     Ok(Adapter { name: "the adapter".into(), base_model: None, low_ranks })
+}
+
+/// Takes away what a PiSSA adapter begins with, by a frozen pair behind the trained one on each of its projections.
+pub fn hold_back(decoder: &mut Decoder, start: &Adapter) {
+    for linear in decoder.linears_mut() {
+        let Some(LowRank { a, b, scale, .. }) = start.low_ranks.get(&linear.site) else { continue };
+        let own = linear.deltas.iter().filter(|delta| delta.adapter == Some(TRAINED)).count();
+        let kind = DeltaKind::LowRank { a: a.clone(), b: b.clone(), scale: -scale };
+        linear.deltas.insert(own, Delta { adapter: None, kind });
+    }
+}
+
+/// A trained PiSSA adapter and what it began with as one for the unchanged base, of twice the rank:
+/// `s B A - s B0 A0 = s [B, -B0] [A; A0]`.
+///
+/// # Errors
+/// The two are of other shapes.
+pub fn less_start(now: &Adapter, start: &Adapter) -> Result<Adapter> {
+    let mut low_ranks = BTreeMap::new();
+    for (site, pair) in &now.low_ranks {
+        let Some(first) = start.low_ranks.get(site) else { continue };
+        let (rank, inputs, out) = (pair.a.rows(), pair.a.cols(), pair.b.rows());
+        let mut a = pair.a.to_f32();
+        a.extend(first.a.to_f32());
+        let (trained, began) = (pair.b.to_f32(), first.b.to_f32());
+        let rows = trained.chunks_exact(rank).zip(began.chunks_exact(rank));
+        let b: Vec<f32> = rows.flat_map(|(now, first)| now.iter().copied().chain(first.iter().map(|v| -v))).collect();
+        let (a, b) = (Weight::from_f32(&a, 2 * rank, inputs)?, Weight::from_f32(&b, out, 2 * rank)?);
+        low_ranks.insert(*site, LowRank { a, b, ..pair.clone() });
+    }
+    Ok(Adapter { low_ranks, ..now.clone() })
 }
 
 /// The lengths of a weight's rows, as one row.
@@ -85,7 +130,7 @@ impl Magnitudes {
         for linear in decoder.linears() {
             let Some(pair) = adapter.low_ranks.get(&linear.site) else { continue };
             let Some(magnitude) = &pair.magnitude else { continue };
-            let own = |delta: &porism_models::Delta| delta.adapter == Some(TRAINED);
+            let own = |delta: &Delta| delta.adapter == Some(TRAINED);
             let find = |low_rank: bool| {
                 linear.deltas.iter().position(|d| own(d) && matches!(d.kind, DeltaKind::LowRank { .. }) == low_rank)
             };

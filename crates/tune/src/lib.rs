@@ -12,6 +12,7 @@ mod error;
 mod log;
 pub mod optimizer;
 pub mod passes;
+pub mod pissa;
 pub mod recipe;
 mod schedule;
 mod trainer;

@@ -4,7 +4,7 @@
 //! activations is then a micro-batch's, and the sum of gradients is the whole batch's.
 
 use porism_models::steps::HeadRequest;
-use porism_models::tape::{BlockMemory, Parameter, TapeExecutor, TapeState, loss, loss_gradients};
+use porism_models::tape::{BlockMemory, Dropout, Parameter, TapeExecutor, TapeState, loss, loss_gradients};
 use porism_models::{Batch, Decoder};
 use porism_text::examples::Example;
 
@@ -84,7 +84,8 @@ pub struct Gradients {
     pub parts: Vec<Vec<f32>>,
 }
 
-/// The gradients of the mean loss over all tokens of the micro-batches, however they are cut.
+/// The gradients of the mean loss over all tokens of the micro-batches, however they are cut (with dropout, what is dropped hangs
+/// on the cut).
 ///
 /// # Errors
 /// A pass fails.
@@ -92,17 +93,23 @@ pub fn gradients(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
     micros: &[Micro],
+    dropout: Option<Dropout>,
     memory: impl Fn(usize) -> BlockMemory + Send + Copy,
 ) -> Result<Gradients> {
     let targets: usize = micros.iter().map(Micro::targets).sum();
     let names: Vec<Parameter> = steps.parameters().iter().map(|(name, _)| name).collect();
     let mut parts: Vec<Vec<f32>> = steps.parameters().iter().map(|(_, var)| vec![0.0; var.elem_count()]).collect();
     let mut total = 0.0;
-    for micro in micros {
+    for (number, micro) in micros.iter().enumerate() {
         let weights = vec![1.0; micro.targets()];
         let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
         let states = micro.states(decoder);
-        let (loss, mut found) = loss_gradients(decoder, steps, &micro.batch, &states, request, memory)?;
+        // Another key for each micro-batch: keys of neighbours are far apart.
+        let key = |key: u64| key.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        steps.set_dropout(dropout.map(|dropout| Dropout { key: key(dropout.key), ..dropout }));
+        let found = loss_gradients(decoder, steps, &micro.batch, &states, request, memory);
+        steps.set_dropout(None);
+        let (loss, mut found) = found?;
         let share = micro.targets() as f64 / targets as f64;
         total += f64::from(loss) * share;
         for (name, sum) in names.iter().zip(&mut parts) {

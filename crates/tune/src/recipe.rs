@@ -28,6 +28,8 @@ pub enum Variant {
     Rslora,
     /// Magnitude and direction apart (Liu et al. 2024).
     Dora,
+    /// Begins with the weight's largest singular directions (Meng et al. 2024).
+    Pissa,
 }
 
 /// Which rule updates the weights.
@@ -92,6 +94,8 @@ pub struct Recipe {
     pub rank: usize,
     /// Its scale is alpha / rank.
     pub alpha: f64,
+    /// Share of an adapter's inputs that is dropped in training.
+    pub dropout: f64,
     /// Names of projections, or all-linear.
     pub targets: Vec<String>,
     /// Which kind of adapter.
@@ -144,6 +148,7 @@ impl Default for Recipe {
             seed: 0,
             rank: 16,
             alpha: 32.0,
+            dropout: 0.0,
             targets: vec!["all-linear".into()],
             variant: Variant::Lora,
             optimizer: OptimizerName::Adamw,
@@ -230,6 +235,15 @@ impl Recipe {
         if let Some((name, value)) = natural.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
             return wrong(format!("{name} is {value}; it is 0 or greater"));
         }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong(format!("dropout is {}; it is from 0 to less than 1", self.dropout));
+        }
+        if self.method == Method::Full && self.dropout > 0.0 {
+            return wrong("dropout is for adapters: with method full nothing would be dropped".into());
+        }
+        if self.variant == Variant::Pissa && self.init_adapter.is_some() {
+            return wrong("variant pissa begins with the weights' own directions: leave init_adapter out".into());
+        }
         if self.steps == 0 && self.epochs == 0.0 {
             return wrong("neither steps nor epochs: there is nothing to do".into());
         }
@@ -243,7 +257,7 @@ impl Recipe {
     pub fn scale(&self) -> f64 {
         match self.variant {
             Variant::Rslora => self.alpha / (self.rank as f64).sqrt(),
-            Variant::Lora | Variant::Dora => self.alpha / self.rank as f64,
+            Variant::Lora | Variant::Dora | Variant::Pissa => self.alpha / self.rank as f64,
         }
     }
 
@@ -278,7 +292,8 @@ const KEYS: &[(&str, &str)] = &[
     ("rank", "rank of the adapter"),
     ("alpha", "its scale is alpha / rank, or alpha / sqrt(rank) with rslora"),
     ("targets", "names of projections, such as [\"q_proj\", \"v_proj\"], or [\"all-linear\"]"),
-    ("variant", "lora, rslora or dora"),
+    ("dropout", "share of the adapter's inputs that is dropped in training"),
+    ("variant", "lora, rslora, dora or pissa"),
     ("optimizer", "adamw, sgd or adamw8bit"),
     ("paged", "whether the optimizer's state lives in mapped files that the system may evict"),
     ("accumulate", "batches whose gradients make one update"),

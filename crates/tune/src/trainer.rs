@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use porism_models::Decoder;
-use porism_models::tape::{BlockMemory, Parameter, TapeExecutor};
+use porism_models::tape::{BlockMemory, Dropout, Parameter, TapeExecutor};
 use porism_text::examples::Example;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::adapter::Magnitudes;
 use crate::checkpoint::{Checkpoint, State};
@@ -170,7 +172,9 @@ impl Trainer<'_> {
             Recompute::None | Recompute::Auto => BlockMemory::Keep,
         };
         self.magnitudes.renew(&self.executor)?;
-        let mut found = gradients(self.decoder, &mut self.executor, &micros, move |_| memory)?;
+        let share = self.recipe.dropout as f32;
+        let dropout = (share > 0.0).then(|| Dropout { share, key: dropout_key(self.recipe.seed, step) });
+        let mut found = gradients(self.decoder, &mut self.executor, &micros, dropout, move |_| memory)?;
         self.magnitudes.gradients(&mut found.parts);
         let learning_rate = self.recipe.lr * self.recipe.schedule.factor(step, steps, self.recipe.warmup);
         let grad_norm = self.optimizer.clip(&mut found.parts, self.recipe.clip);
@@ -235,6 +239,13 @@ impl Trainer<'_> {
         }
         self.optimizer.read_from(&mut checkpoint.optimizer.as_slice())
     }
+}
+
+/// What the dropout of an update hangs on: a run that goes on drops what it would have dropped.
+fn dropout_key(seed: u64, step: u64) -> u64 {
+    let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x6472_6f70_6f75_7400);
+    random.set_stream(step);
+    random.random()
 }
 
 /// The most physical memory that the process ever had; 0 where the system does not say.

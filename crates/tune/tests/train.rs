@@ -9,12 +9,12 @@ use porism_hub::{CacheDir, Network, Silent, ensure_default_model};
 use porism_kernels::{Isa, Pool};
 use porism_models::adapter::{Adapter, Base, attach, targets};
 use porism_models::cpu::{Activations, CpuExecutor, CpuState, KvType};
-use porism_models::tape::{BlockMemory, Parameters, TapeExecutor};
+use porism_models::tape::{BlockMemory, Dropout, Parameters, TapeExecutor};
 use porism_models::{Batch, Decoder, HeadRequest, ModelSource, load_decoder};
 use porism_ops::OpContext;
 use porism_text::Tokenizer;
 use porism_text::examples::{Composer, Example};
-use porism_tune::adapter::{Magnitudes, TRAINED, fresh, trained};
+use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back, less_start, trained};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::passes::{gradients, mean_loss, micros};
 use porism_tune::recipe::{Switch, Variant};
@@ -87,10 +87,14 @@ fn bench(model: &Model, recipe: &Recipe, start: Option<&Adapter>) -> Bench {
     let mut decoder = model.decoder.clone();
     let base = Base::new(&model.source, &model.decoder).expect("a base");
     let sites = targets(&base, &recipe.targets).expect("targets");
-    let adapter = start.cloned().unwrap_or_else(|| fresh(&base, &model.decoder, &sites, recipe).expect("an adapter"));
+    let adapter =
+        start.cloned().unwrap_or_else(|| fresh(&context(), &base, &model.decoder, &sites, recipe).expect("an adapter"));
     let context = context();
     let attached = attach(&context.pool, context.isa, &mut decoder, &[(adapter.clone(), 1.0)], TRAINED);
     let _ = attached.expect("an attached adapter");
+    if recipe.variant == Variant::Pissa && start.is_none() {
+        hold_back(&mut decoder, &adapter);
+    }
     let parameters = Parameters::adapter(&decoder, TRAINED).expect("parameters");
     let magnitudes = Magnitudes::of(&adapter, &decoder, &parameters);
     Bench { decoder, adapter, executor: TapeExecutor::new(context, parameters), magnitudes }
@@ -124,6 +128,7 @@ fn train(model: &Model, recipe: &Recipe, folder: &Path, resume: bool) -> (Outcom
     };
     let outcome = trainer.train(&mut |_| {}).expect("a run");
     let now = trained(&adapter, &decoder, &trainer.executor, &trainer.magnitudes).expect("an adapter");
+    let now = if recipe.variant == Variant::Pissa { less_start(&now, &adapter).expect("a difference") } else { now };
     (outcome, now)
 }
 
@@ -142,9 +147,9 @@ fn gradients_are_those_of_the_whole_batch_however_it_is_cut() {
     let one = micros(&all, 1);
     let whole = micros(&all, 10_000);
     assert_eq!((one.len(), whole.len()), (5, 1));
-    let whole = gradients(&decoder, &mut executor, &whole, |_| BlockMemory::Keep).expect("gradients");
+    let whole = gradients(&decoder, &mut executor, &whole, None, |_| BlockMemory::Keep).expect("gradients");
     for memory in [BlockMemory::Keep, BlockMemory::Recompute] {
-        let cut = gradients(&decoder, &mut executor, &one, |_| memory).expect("gradients");
+        let cut = gradients(&decoder, &mut executor, &one, None, |_| memory).expect("gradients");
         assert_eq!(cut.targets, whole.targets);
         assert!((cut.loss - whole.loss).abs() < 1e-5, "{} {}", cut.loss, whole.loss);
         let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -164,8 +169,8 @@ fn gradients_are_those_of_the_whole_batch_however_it_is_cut() {
 #[test]
 fn a_run_that_goes_on_is_the_same_to_the_last_bit() {
     let model = model();
-    for variant in [Variant::Lora, Variant::Dora] {
-        let recipe = Recipe { variant, ..recipe() };
+    for (variant, dropout) in [(Variant::Lora, 0.2), (Variant::Dora, 0.0), (Variant::Pissa, 0.0)] {
+        let recipe = Recipe { variant, dropout, ..recipe() };
         let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         let (outcome, adapter) = train(&model, &recipe, whole.path(), false);
         assert_eq!((outcome.steps, outcome.alarm), (6, None));
@@ -189,7 +194,7 @@ fn a_run_that_goes_on_is_the_same_to_the_last_bit() {
 #[test]
 fn what_was_trained_is_what_is_run() {
     let model = model();
-    for variant in [Variant::Lora, Variant::Rslora, Variant::Dora] {
+    for variant in [Variant::Lora, Variant::Rslora, Variant::Dora, Variant::Pissa] {
         let recipe = Recipe { variant, steps: 2, ..recipe() };
         let folder = tempfile::tempdir().expect("a folder");
         let (_, adapter) = train(&model, &recipe, folder.path(), false);
@@ -209,6 +214,80 @@ fn what_was_trained_is_what_is_run() {
     }
 }
 
+/// What PiSSA begins with is the weights' own, so that the model is what it was.
+#[test]
+fn a_pissa_adapter_changes_nothing_at_first() {
+    let model = model();
+    let all = examples(&model.tokenizer);
+    let micros = micros(&all.iter().collect::<Vec<_>>(), 64);
+    let [plain, pissa] = [Variant::Lora, Variant::Pissa].map(|variant| {
+        let mut bench = bench(&model, &Recipe { variant, ..recipe() }, None);
+        mean_loss(&bench.decoder, &mut bench.executor, &micros).expect("a loss")
+    });
+    assert!((plain - pissa).abs() < 1e-4, "{plain} and {pissa}");
+}
+
+/// Along a direction the loss rises as the gradients say: of all A and B together, for each variant, with dropout and without.
+#[test]
+fn an_adapters_gradients_are_the_slope_of_the_loss() {
+    let model = model();
+    let all = examples(&model.tokenizer);
+    let micros = micros(&all.iter().collect::<Vec<_>>(), 64);
+    for (variant, share) in [
+        (Variant::Lora, 0.0),
+        (Variant::Lora, 0.3),
+        (Variant::Rslora, 0.0),
+        (Variant::Dora, 0.0),
+        (Variant::Pissa, 0.0),
+    ] {
+        let mut bench = bench(&model, &Recipe { variant, ..recipe() }, None);
+        let dropout = (share > 0.0).then_some(Dropout { share, key: 3 });
+        // B begins with zeros, where A has no gradient: move everything a little first.
+        let vars: Vec<candle_core::Var> = bench.executor.parameters().iter().map(|(_, var)| var.clone()).collect();
+        let free: Vec<bool> = (0..vars.len()).map(|index| bench.magnitudes.values(index).is_none()).collect();
+        let moved = |by: &[Vec<f32>], step: f32| {
+            for (index, (var, by)) in vars.iter().zip(by).enumerate() {
+                if free[index] {
+                    let mut values: Vec<f32> = var.flatten_all().and_then(|v| v.to_vec1()).expect("values");
+                    values.iter_mut().zip(by).for_each(|(v, d)| *v += step * d);
+                    let tensor = candle_core::Tensor::from_vec(values, var.shape(), var.device());
+                    var.set(&tensor.expect("a tensor")).expect("a change");
+                }
+            }
+        };
+        let wave: Vec<Vec<f32>> =
+            vars.iter().map(|var| (0..var.elem_count()).map(|i| (i as f32 * 0.731).sin()).collect()).collect();
+        moved(&wave, 0.01);
+        let executor = &mut bench.executor;
+        // A magnitude's length is taken as constant (section 4.3 of the paper): so it is here, too.
+        bench.magnitudes.renew(executor).expect("lengths");
+        let found = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("gradients");
+        let again = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Recompute).expect("again");
+        assert!(found.parts == again.parts, "{variant:?}: recomputed, the gradients are others");
+        let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let (own, other) = (length(&found.parts), length(&wave));
+        let direction: Vec<Vec<f32>> = found
+            .parts
+            .iter()
+            .zip(&wave)
+            .enumerate()
+            .map(|(index, (g, w))| {
+                let free = f32::from(u8::from(free[index]));
+                g.iter().zip(w).map(|(g, w)| free * (g / own as f32 + w / other as f32)).collect()
+            })
+            .collect();
+        let slope: f64 =
+            found.parts.iter().flatten().zip(direction.iter().flatten()).map(|(g, d)| f64::from(g * d)).sum();
+        let step = 0.02;
+        moved(&direction, step);
+        let above = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("above").loss;
+        moved(&direction, -2.0 * step);
+        let below = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("below").loss;
+        let measured = (above - below) / f64::from(2.0 * step);
+        assert!((measured - slope).abs() < 0.02 * slope.abs(), "{variant:?} {share}: {measured}, not {slope}");
+    }
+}
+
 #[test]
 fn a_magnitudes_gradient_is_the_slope_of_the_loss() {
     let model = model();
@@ -222,7 +301,8 @@ fn a_magnitudes_gradient_is_the_slope_of_the_loss() {
     let direction: Vec<f32> =
         (0..bench.magnitudes.values(index).expect("it").len()).map(|i| (i as f32 * 0.7).sin()).collect();
     bench.magnitudes.renew(&bench.executor).expect("lengths");
-    let mut found = gradients(&bench.decoder, &mut bench.executor, &micros, |_| BlockMemory::Keep).expect("gradients");
+    let mut found =
+        gradients(&bench.decoder, &mut bench.executor, &micros, None, |_| BlockMemory::Keep).expect("gradients");
     bench.magnitudes.gradients(&mut found.parts);
     let slope: f64 = found.parts[index].iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
     let mut at = |step: f32| {
@@ -245,7 +325,7 @@ fn a_rank_beyond_the_matrix_is_refused() {
     let base = Base::new(&model.source, &model.decoder).expect("a base");
     let sites = targets(&base, &["k_proj"]).expect("targets");
     let recipe = Recipe { rank: 193, ..recipe() };
-    let error = fresh(&base, &model.decoder, &sites, &recipe).expect_err("a refusal");
+    let error = fresh(&context(), &base, &model.decoder, &sites, &recipe).expect_err("a refusal");
     assert!(matches!(error, Error::Recipe(_)));
     assert!(error.to_string().contains("192 x 576") && error.to_string().contains("rank 193"), "{error}");
 }

@@ -10,6 +10,24 @@ use crate::batch::Batch;
 use crate::linear::{Delta, DeltaKind, Linear};
 use crate::{Error, Result};
 
+/// Dropout on the inputs of low-rank pairs that are trained, as PEFT has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share that is dropped, from 0 to below 1.
+    pub share: f32,
+    /// What is dropped follows from it: another one for each pass, the same where a block runs again.
+    pub key: u64,
+}
+
+impl Dropout {
+    /// The key of one delta: no two of a model drop alike.
+    fn key_of(self, linear: &Linear, index: usize) -> u64 {
+        // FNV-1a, which every version of the program agrees on.
+        let words = format!("{} {index}", linear.site);
+        words.bytes().fold(self.key ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+    }
+}
+
 /// Rows that a delta applies to.
 enum Rows {
     All,
@@ -106,6 +124,7 @@ pub(super) fn scale_input(
 pub(super) fn apply(
     context: &OpContext,
     parameters: &Parameters,
+    dropout: Option<Dropout>,
     linear: &Linear,
     x: &Tensor,
     mut y: Tensor,
@@ -127,7 +146,11 @@ pub(super) fn apply(
                 if a.cols() != inputs || b.rows() != outputs || b.cols() != a.rows() {
                     return deltas.wrong(format!("A is {a:?}, B is {b:?}, for {outputs} x {inputs}"));
                 }
-                let inner = deltas.project(index, DeltaPart::A, a, &rows.select(context, x)?)?;
+                let mut x = rows.select(context, x)?;
+                if let Some(dropout) = dropout.filter(|_| deltas.trained(index, DeltaPart::A).is_some()) {
+                    x = porism_ops::dropout(&x, dropout.share, dropout.key_of(linear, index))?;
+                }
+                let inner = deltas.project(index, DeltaPart::A, a, &x)?;
                 let outer = deltas.project(index, DeltaPart::B, b, &inner)?;
                 add_scaled(context, &part, *scale, &outer)?
             }

@@ -29,6 +29,7 @@ use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::Steps;
 use crate::{Error, Result};
 
+pub use deltas::Dropout;
 pub use gradients::{BlockMemory, loss, loss_gradients};
 pub use parameters::{DeltaPart, Parameter, Parameters};
 pub use state::TapeState;
@@ -46,6 +47,7 @@ pub struct TapeExecutor {
     rope: Vec<CachedRope>,
     probe: Option<Box<dyn Probe>>,
     slots: HashMap<SlotSite, Box<dyn TapeSlot>>,
+    dropout: Option<Dropout>,
 }
 
 /// Sines and cosines of the last batch, which all layers share.
@@ -58,7 +60,7 @@ struct CachedRope {
 impl TapeExecutor {
     /// An executor that trains the given parameters; with none of them it only computes.
     pub fn new(context: OpContext, parameters: Parameters) -> TapeExecutor {
-        TapeExecutor { context, parameters, rope: Vec::new(), probe: None, slots: HashMap::new() }
+        TapeExecutor { context, parameters, rope: Vec::new(), probe: None, slots: HashMap::new(), dropout: None }
     }
 
     /// What the operations run on.
@@ -82,6 +84,11 @@ impl TapeExecutor {
             Some(module) => self.slots.insert(site, module),
             None => self.slots.remove(&site),
         }
+    }
+
+    /// Drops inputs of trained low-rank pairs from now on, or no more.
+    pub fn set_dropout(&mut self, dropout: Option<Dropout>) {
+        self.dropout = dropout.filter(|dropout| dropout.share > 0.0);
     }
 
     fn trained(&self, site: Site) -> Option<&Tensor> {
@@ -189,7 +196,7 @@ impl Steps for TapeExecutor {
     fn linear(&mut self, linear: &Linear, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         let x = deltas::scale_input(&self.context, &self.parameters, linear, x, batch)?;
         let y = self.base(linear, &x)?;
-        deltas::apply(&self.context, &self.parameters, linear, &x, y, batch)
+        deltas::apply(&self.context, &self.parameters, self.dropout, linear, &x, y, batch)
     }
 
     fn rope(&mut self, rope: &Rope, x: Tensor, head_dim: usize, batch: &Batch) -> Result<Tensor> {

@@ -10,7 +10,7 @@ use porism_models::adapter::{Adapter, Base, PeftOptions};
 use porism_models::convert::{Part, Replaced, Target, convert_with};
 use porism_models::tape::Parameter;
 use porism_report::plot::{Axis, Plot, Series};
-use porism_tune::adapter::trained;
+use porism_tune::adapter::{less_start, trained};
 use porism_tune::recipe::Variant;
 use porism_tune::{Data, Recipe, Trainer, read_log};
 
@@ -37,11 +37,14 @@ pub fn fingerprint(recipe: &Recipe, model: &Path, data: &Data) -> Result<String>
 
 /// Writes the adapter as PEFT's two files.
 pub fn adapter(trainer: &Trainer<'_>, adapter: &Adapter, base: &Base<'_>) -> Result<()> {
-    let now = trained(adapter, trainer.decoder, &trainer.executor, &trainer.magnitudes)?;
+    let mut now = trained(adapter, trainer.decoder, &trainer.executor, &trainer.magnitudes)?;
+    if trainer.recipe.variant == Variant::Pissa {
+        now = less_start(&now, adapter)?;
+    }
     let options = PeftOptions {
         base_model: Some(trainer.recipe.model.clone()).filter(|name| !name.is_empty()),
         rslora: trainer.recipe.variant == Variant::Rslora,
-        dropout: 0.0,
+        dropout: trainer.recipe.dropout as f32,
     };
     Ok(now.to_peft(base, &options)?.write_into(&trainer.folder)?)
 }

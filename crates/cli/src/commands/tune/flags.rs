@@ -53,10 +53,13 @@ pub struct Flags {
     /// Its scale is alpha / rank, or alpha / sqrt(rank) with rslora [default: 32]
     #[arg(long, value_name = "ALPHA")]
     alpha: Option<f64>,
+    /// Share of the adapter's inputs that is dropped in training [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    dropout: Option<f64>,
     /// Projections by name (q_proj,v_proj), or all-linear [default: all-linear]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     targets: Option<Vec<String>>,
-    /// lora, rslora or dora [default: lora]
+    /// lora, rslora, dora or pissa [default: lora]
     #[arg(long, value_name = "VARIANT", value_parser = word::<Variant>)]
     variant: Option<Variant>,
     /// adamw, sgd or adamw8bit [default: adamw]
@@ -126,6 +129,7 @@ impl Flags {
         put(&self.seed, &mut recipe.seed);
         put(&self.rank, &mut recipe.rank);
         put(&self.alpha, &mut recipe.alpha);
+        put(&self.dropout, &mut recipe.dropout);
         put(&self.targets, &mut recipe.targets);
         put(&self.variant, &mut recipe.variant);
         put(&self.optimizer, &mut recipe.optimizer);

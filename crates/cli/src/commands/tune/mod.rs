@@ -16,9 +16,9 @@ use porism_models::{Decoder, ModelSource, load_decoder};
 use porism_ops::OpContext;
 use porism_text::ChatTemplate;
 use porism_text::examples::Composer;
-use porism_tune::adapter::{Magnitudes, TRAINED, fresh};
+use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
-use porism_tune::recipe::{Method, OptimizerName, Recipe};
+use porism_tune::recipe::{Method, OptimizerName, Recipe, Variant};
 use porism_tune::{Alarm, Counts, Data, Event, Reading, Record, Split, Trainer};
 
 use self::flags::Flags;
@@ -166,13 +166,16 @@ impl Job<'_> {
         let base = Base::new(self.source, &frozen)?;
         let adapter = match recipe.method {
             Method::Full => None,
-            Method::Lora | Method::Qlora => Some(self.adapter(&base, &frozen)?),
+            Method::Lora | Method::Qlora => Some(self.adapter(&context, &base, &frozen)?),
         };
         let parameters = match &adapter {
             Some(adapter) => {
                 let attached = attach(&context.pool, context.isa, decoder, &[(adapter.clone(), 1.0)], TRAINED)?;
                 if attached.replaced_table() {
                     bail!("{} adapts the embedding table, which is not trained here", adapter.name);
+                }
+                if recipe.variant == Variant::Pissa {
+                    hold_back(decoder, adapter);
                 }
                 Parameters::adapter(decoder, TRAINED)?
             }
@@ -218,10 +221,10 @@ impl Job<'_> {
         output::line(&format!("{} updates; see {}", outcome.steps, recipe.output.display()))
     }
 
-    fn adapter(&self, base: &Base<'_>, decoder: &Decoder) -> Result<Adapter> {
+    fn adapter(&self, context: &OpContext, base: &Base<'_>, decoder: &Decoder) -> Result<Adapter> {
         match &self.recipe.init_adapter {
             Some(path) => Ok(Adapter::open(path, base)?),
-            None => Ok(fresh(base, decoder, &targets(base, &self.recipe.targets)?, self.recipe)?),
+            None => Ok(fresh(context, base, decoder, &targets(base, &self.recipe.targets)?, self.recipe)?),
         }
     }
 
