@@ -31,6 +31,7 @@ use context::{Context, Usage, say};
   porism embed \"Why is the sky blue?\"          a text as a vector
   porism inspect model.gguf                    what is in this file
   porism convert model.gguf -o folder --to f32 GGUF to a Hugging Face folder
+  porism tune --method lora --data examples.jsonl --output out     teach it by examples
   porism measure perplexity text.txt           perplexity, with llama.cpp's protocol
   porism measure divergence a.gguf b.gguf t.txt what quantizing changed, token by token
   porism bench                                 how fast this machine runs it
@@ -59,8 +60,6 @@ enum Command {
     Template(template::TemplateArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Convert(convert::ConvertArgs),
-    // Hidden until adapters can be run and every flag of its issue is there.
-    #[command(hide = true)]
     Tune(Box<tune::TuneArgs>),
     Measure(measure::MeasureArgs),
     Bench(bench::BenchArgs),

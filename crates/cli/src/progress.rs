@@ -30,6 +30,7 @@ struct Plain {
     total: Option<u64>,
     started: Instant,
     last: Instant,
+    note: String,
 }
 
 impl Bar {
@@ -57,6 +58,9 @@ impl Bar {
         if let Some(bar) = &self.bar {
             bar.set_message(text.to_string());
         }
+        if let Some(plain) = &mut self.plain {
+            plain.note = text.to_string();
+        }
     }
 
     fn style(&self, known: bool) -> ProgressStyle {
@@ -82,7 +86,7 @@ impl Progress for Bar {
             self.bar = Some(bar);
         } else {
             let now = Instant::now();
-            self.plain = Some(Plain { what: what.to_string(), total, started: now, last: now });
+            self.plain = Some(Plain { what: what.to_string(), total, started: now, last: now, note: String::new() });
         }
     }
 
@@ -119,12 +123,16 @@ impl Plain {
         let rate = done as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
         let amount = |v: f64| match unit {
             Unit::Bytes => format!("{:.1} MB", v / 1e6),
+            Unit::Items if v > 0.0 && v < 1.0 => format!("{v:.2}"),
             Unit::Items => format!("{v:.0}"),
         };
         let mut line = format!("{}: {}", self.what, amount(done as f64));
         if let Some(total) = self.total {
             let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
             line += &format!(" of {}, {}/s, ETA {left:.0} s", amount(total as f64), amount(rate));
+        }
+        if !self.note.is_empty() {
+            line += &format!(", {}", self.note);
         }
         line
     }

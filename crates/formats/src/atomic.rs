@@ -47,11 +47,31 @@ impl Write for AtomicFile {
     }
 }
 
+const PREFIX: &str = ".porism-";
+const SUFFIX: &str = ".part";
+
+/// Removes what a process that was killed had begun to write into a folder. Nobody else may be writing there.
+///
+/// # Errors
+/// The folder cannot be read, or something cannot be removed.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
+        let entry = entry.map_err(Error::io("read the folder", folder))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if !name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            continue;
+        }
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
+}
+
 /// Names a temporary file and gives it the permissions of a file that is created directly (the
 /// process's mask still applies) in place of a scratch file's private ones.
 fn temporary() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".porism-").suffix(".part");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -13,7 +13,7 @@ mod mapping;
 pub mod rows;
 mod weight;
 
-pub use atomic::AtomicFile;
+pub use atomic::{AtomicFile, remove_unfinished};
 pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use hf::HfFolder;

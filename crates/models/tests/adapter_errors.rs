@@ -58,7 +58,9 @@ fn adapters_of_other_bases_are_refused() {
             p.name = "model.layers.0.input_layernorm".into()
         }),
         ("A of 2 x 31 and B of 64 x 2 do not fit 64 x 32", &|p| p.a = weight(2, 31)),
-        ("A of 2 x 32 and B of 96 x 2 do not fit 64 x 32 (it was made for org/big)", &|p| p.b = weight(96, 2)),
+        ("A of 2 x 32 and B of 96 x 2 do not fit 64 x 32: it is of another base (it was made for org/big)", &|p| {
+            p.b = weight(96, 2)
+        }),
         ("numbers that are infinite or NaN", &|p| p.b = Weight::from_f32(&[f32::NAN; 128], 64, 2).expect("B")),
         ("63 magnitudes for 64 features", &|p| p.magnitude = Some(weight(1, 63))),
         ("which the model has not", &|p| p.embedding = true),

@@ -98,6 +98,22 @@ impl Checkpoint {
     }
 }
 
+/// Refuses a folder that holds a run already: what it has learned is not written over.
+///
+/// # Errors
+/// It does, or it cannot be read.
+pub fn refuse_used(folder: &Path) -> Result<()> {
+    let logged = std::fs::metadata(folder.join("log.jsonl")).is_ok_and(|log| log.len() > 0);
+    let results = ["adapter_model.safetensors", "model"].iter().any(|name| folder.join(name).exists());
+    if logged || results || !checkpoints(folder)?.is_empty() {
+        return Err(Error::Recipe(format!(
+            "{} holds a run already: --resume goes on with it, another --output begins one",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
 /// A folder's checkpoints by their update.
 fn checkpoints(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match std::fs::read_dir(folder) {
@@ -126,10 +142,12 @@ mod tests {
             optimizer: vec![1, 2, 3],
         };
         assert_eq!(Checkpoint::newest(folder.path(), &names, "one").unwrap(), None);
+        assert!(refuse_used(folder.path()).is_ok() && refuse_used(&folder.path().join("none")).is_ok());
         for step in [4, 12, 12] {
             checkpoint(step).save(folder.path(), &names).unwrap();
         }
         assert_eq!(checkpoints(folder.path()).unwrap().len(), 1);
+        assert!(refuse_used(folder.path()).unwrap_err().to_string().contains("--resume goes on"));
         assert_eq!(Checkpoint::newest(folder.path(), &names, "one").unwrap(), Some(checkpoint(12)));
         let error = Checkpoint::newest(folder.path(), &names, "two").unwrap_err().to_string();
         assert!(error.contains("another model, recipe or data") && error.contains("--output"), "{error}");

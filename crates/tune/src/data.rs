@@ -55,7 +55,8 @@ pub struct Reading<'a> {
 const FEWEST: usize = 20;
 
 impl Data {
-    /// Reads a file, or a folder with `train` and perhaps `valid` in any kind of file that rows are read from.
+    /// Reads a file, or a folder with `train` and perhaps `valid`, in any kind of file that rows are read from or as plain text
+    /// (`.txt`).
     ///
     /// # Errors
     /// There is no such file, a line is broken (it is named), or nothing is left to learn.
@@ -91,6 +92,9 @@ impl Data {
 
 impl Reading<'_> {
     fn split(&self, path: &Path) -> Result<Split> {
+        if path.extension().is_some_and(|ending| ending == "txt") {
+            return self.plain(path);
+        }
         let (rows, broken) = self.rows(path)?;
         let mut split = Split {
             counts: Counts { rows: rows.len() + broken, bad: broken, ..Counts::default() },
@@ -115,6 +119,25 @@ impl Reading<'_> {
             }
         }
         Ok(split)
+    }
+
+    /// A plain text: pieces of as many tokens as a row has, of which all but the first count.
+    fn plain(&self, path: &Path) -> Result<Split> {
+        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let text = String::from_utf8(text).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Error::Recipe(format!("{}: byte {at} is not UTF-8; convert the file first", path.display()))
+        })?;
+        let ids = self.composer.tokenizer().encode(&text, false, false)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let piece = |(number, ids): (usize, &[u32])| {
+            let mut scored = vec![true; ids.len()];
+            scored[0] = false;
+            Example { at: format!("{name}, piece {}", number + 1), ids: ids.to_vec(), scored }
+        };
+        let examples: Vec<Example> =
+            ids.chunks(self.length).filter(|ids| ids.len() > 1).enumerate().map(piece).collect();
+        Ok(Split { counts: Counts { rows: examples.len(), ..Counts::default() }, examples })
     }
 
     /// The rows of a file, and how many lines are none.

@@ -15,10 +15,11 @@ pub mod passes;
 pub mod pissa;
 pub mod recipe;
 mod schedule;
+pub mod scratch;
 mod trainer;
 mod watchdog;
 
-pub use checkpoint::{Checkpoint, State};
+pub use checkpoint::{Checkpoint, State, refuse_used};
 pub use course::{Batching, Course};
 pub use data::{Counts, Data, Reading, Split};
 pub use error::{Error, Result};

@@ -74,6 +74,9 @@ pub struct Recipe {
     pub method: Method,
     /// The model: a path, a name of the catalogue, or owner/repo of the hub.
     pub model: String,
+    /// The file of a model that begins with random weights, instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_scratch: Option<PathBuf>,
     /// A file of examples, or a folder with train, and perhaps valid and test.
     pub data: PathBuf,
     /// Where adapter, recipe, log and checkpoints go.
@@ -138,6 +141,7 @@ impl Default for Recipe {
         Recipe {
             method: Method::Lora,
             model: String::new(),
+            from_scratch: None,
             data: PathBuf::new(),
             output: PathBuf::new(),
             steps: 0,
@@ -244,6 +248,12 @@ impl Recipe {
         if self.variant == Variant::Pissa && self.init_adapter.is_some() {
             return wrong("variant pissa begins with the weights' own directions: leave init_adapter out".into());
         }
+        if self.from_scratch.is_some() && self.method != Method::Full {
+            return wrong("from_scratch needs method full: an adapter of random weights learns nothing".into());
+        }
+        if self.from_scratch.is_some() && !self.model.is_empty() {
+            return wrong(format!("from_scratch makes a model of its own: leave the model {} out", self.model));
+        }
         if self.steps == 0 && self.epochs == 0.0 {
             return wrong("neither steps nor epochs: there is nothing to do".into());
         }
@@ -281,7 +291,8 @@ impl Recipe {
 const KEYS: &[(&str, &str)] = &[
     ("method", "full, lora or qlora"),
     ("model", "a path, a name of the catalogue, or owner/repo of the hub"),
-    ("data", "a JSONL file of examples, or a folder with train.jsonl and perhaps valid.jsonl"),
+    ("from_scratch", "the file of a model that begins with random weights, instead"),
+    ("data", "a JSONL file of examples, a plain text (.txt), or a folder with train.jsonl and perhaps valid.jsonl"),
     ("output", "the folder for adapter, recipe, log and checkpoints"),
     ("steps", "updates; 0: as many as the epochs make"),
     ("epochs", "times that every example is seen"),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
+use porism_formats::remove_unfinished;
 use porism_models::Decoder;
 use porism_models::tape::{BlockMemory, Dropout, Parameter, TapeExecutor};
 use porism_text::examples::Example;
@@ -113,6 +114,9 @@ impl Trainer<'_> {
         let (steps, names) = (self.steps(), self.names());
         let mut course = self.course();
         let mut state = State { step: 0, run: self.run.clone(), best: None };
+        if self.resume && self.folder.is_dir() {
+            remove_unfinished(&self.folder)?;
+        }
         if self.resume
             && let Some(checkpoint) = Checkpoint::newest(&self.folder, &names, &self.run)?
         {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use porism_models::adapter::{Adapter, Base, attach_to_all};
 use porism_models::{Decoder, ModelSource};
@@ -67,10 +67,7 @@ impl AdapterArgs {
 
 /// Opens adapters for a base.
 pub fn open(adapters: &[Scaled], base: &Base<'_>) -> Result<Vec<(Adapter, f32)>> {
-    let one = |scaled: &Scaled| -> Result<(Adapter, f32)> {
-        let what = || format!("cannot use the adapter {}", scaled.path.display());
-        Ok((Adapter::open(&scaled.path, base).with_context(what)?, scaled.factor))
-    };
+    let one = |scaled: &Scaled| Ok((Adapter::open(&scaled.path, base)?, scaled.factor));
     adapters.iter().map(one).collect()
 }
 

@@ -150,7 +150,7 @@ fn check(decoder: &Decoder, adapters: &[(Adapter, f32)]) -> Result<()> {
                 return Err(adapter.error(format!("it adapts {site}, which the model has not: it is of another base")));
             };
             if let Some(what) = pair.problem(out, inputs) {
-                return Err(adapter.error(format!("{site}: {what}: it is of another base")));
+                return Err(adapter.error(format!("{site}: {what}")));
             }
         }
     }

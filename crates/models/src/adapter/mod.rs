@@ -60,7 +60,7 @@ impl LowRank {
         }
         if (b.rows(), a.cols()) != (out, inputs) || b.cols() != a.rows() {
             return Some(format!(
-                "A of {} x {} and B of {} x {} do not fit {out} x {inputs}",
+                "A of {} x {} and B of {} x {} do not fit {out} x {inputs}: it is of another base",
                 a.rows(),
                 a.cols(),
                 b.rows(),

@@ -39,6 +39,11 @@ impl<'a> Composer<'a> {
         Composer { tokenizer, template }
     }
 
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &'a Tokenizer {
+        self.tokenizer
+    }
+
     /// A row as tokens.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ pub struct Flags {
     /// What is trained: full, lora or qlora
     #[arg(long, value_name = "METHOD", value_parser = word::<Method>)]
     method: Option<Method>,
-    /// A JSONL file of examples (messages; prompt and completion; instruction and output; text), or a folder with train.jsonl
-    /// and perhaps valid.jsonl
+    /// A JSONL file of examples (messages; prompt and completion; instruction and output; text), a plain text (.txt), or a folder
+    /// with train.jsonl and perhaps valid.jsonl
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// The folder for adapter, recipe, log and checkpoints
@@ -29,6 +29,10 @@ pub struct Flags {
     /// The model: a path, a name of the catalogue, or owner/repo[:quant|/file] [default: smollm2-135m-instruct]
     #[arg(short, long)]
     model: Option<String>,
+    /// Begin with random weights: a file that says what model (layers, width, heads, kv_heads, ffn, context, tied, rope_theta,
+    /// vocab_size or tokenizer); the vocabulary is learned from --data, a plain text
+    #[arg(long, value_name = "FILE")]
+    from_scratch: Option<PathBuf>,
     /// Updates
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
     steps: Option<u64>,
@@ -143,6 +147,9 @@ impl Flags {
         put(&self.validation, &mut recipe.validation);
         put(&self.validate_every, &mut recipe.validate_every);
         put(&self.checkpoint_every, &mut recipe.checkpoint_every);
+        if self.from_scratch.is_some() {
+            recipe.from_scratch.clone_from(&self.from_scratch);
+        }
         if self.init_adapter.is_some() {
             recipe.init_adapter.clone_from(&self.init_adapter);
         }

@@ -19,7 +19,8 @@ use porism_text::examples::Composer;
 use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::recipe::{Method, OptimizerName, Recipe, Variant};
-use porism_tune::{Alarm, Counts, Data, Event, Reading, Record, Split, Trainer};
+use porism_tune::scratch::Scratch;
+use porism_tune::{Alarm, Counts, Data, Event, Reading, Record, Split, Trainer, refuse_used};
 
 use self::flags::Flags;
 use super::figures::thousands;
@@ -42,6 +43,7 @@ use crate::progress::Bar;
   porism tune recipe.toml --set lr=1e-4
   porism tune recipe.toml --resume              go on from the newest checkpoint, to the last bit
   porism tune --method lora --data examples.jsonl --dry-run
+  porism tune --method full --from-scratch model.toml --data book.txt --output out --length 256 --lr 1e-3
   porism tune merge out -o merged.gguf          the adapter as a part of the weights
 
 The output folder has adapter_config.json and adapter_model.safetensors as PEFT wants them (with --method full
@@ -101,7 +103,14 @@ pub fn run(args: &TuneArgs, context: &Context) -> Result<()> {
     if recipe.output.as_os_str().is_empty() && args.dry_run.is_none() {
         return usage("nowhere to write: give --output DIR");
     }
-    let model = Some(recipe.model.as_str()).filter(|name| !name.is_empty());
+    if args.dry_run.is_none() && !args.resume {
+        refuse_used(&recipe.output)?;
+    }
+    let made = recipe.from_scratch.as_deref().map(|file| from_scratch(&recipe, file, args)).transpose()?;
+    let model = match &made {
+        Some(folder) => Some(folder.to_str().context("the output folder's name is not UTF-8")?),
+        None => Some(recipe.model.as_str()).filter(|name| !name.is_empty()),
+    };
     let (path, source) = context.open(model)?;
     let tokenizer = source.tokenizer().with_context(|| format!("{}: no usable tokenizer", path.display()))?;
     let template =
@@ -119,6 +128,31 @@ pub fn run(args: &TuneArgs, context: &Context) -> Result<()> {
     }
     Job { recipe: &recipe, path: &path, source: &source, data: &data, resume: args.resume }
         .run(&mut load_decoder(&source)?, args.threads)
+}
+
+/// Makes a model with random weights in the output folder, or finds the one that an earlier part of the run made.
+fn from_scratch(recipe: &Recipe, file: &Path, args: &TuneArgs) -> Result<PathBuf> {
+    let scratch = Scratch::read(file)?;
+    if recipe.length > scratch.context {
+        return usage(format!(
+            "--length {} is beyond the context of {} in {}",
+            recipe.length,
+            scratch.context,
+            file.display()
+        ));
+    }
+    if args.dry_run.is_some() {
+        return usage("--dry-run shows what a tokenizer makes of examples: with --from-scratch there is none yet");
+    }
+    std::fs::create_dir_all(&recipe.output)
+        .with_context(|| format!("cannot make the folder {}", recipe.output.display()))?;
+    let folder = recipe.output.join("scratch");
+    if !(args.resume && folder.exists()) {
+        let text = if recipe.data.is_dir() { recipe.data.join("train.txt") } else { recipe.data.clone() };
+        let weights = scratch.create(&text, &folder, recipe.seed)?;
+        say(&format!("wrote {}: {} random weights", folder.display(), thousands(weights as u64)));
+    }
+    Ok(folder)
 }
 
 /// What became of the rows.
@@ -182,7 +216,7 @@ impl Job<'_> {
             None => Parameters::full(decoder)?,
         };
         let magnitudes = adapter.as_ref().map_or_else(Magnitudes::default, |a| Magnitudes::of(a, decoder, &parameters));
-        self.say_trainable(decoder, &parameters);
+        self.say_trainable(&parameters)?;
         let optimizer = optimizer(&context, recipe, &parameters)?;
         let mut trainer = Trainer {
             decoder,
@@ -228,15 +262,15 @@ impl Job<'_> {
         }
     }
 
-    fn say_trainable(&self, decoder: &Decoder, parameters: &Parameters) {
+    fn say_trainable(&self, parameters: &Parameters) -> Result<()> {
         let trained: usize = parameters.iter().map(|(_, var)| var.elem_count()).sum();
-        let stack = decoder.linears().map(|linear| linear.weight.len()).sum::<usize>();
-        let table = &decoder.stack.embeddings.tokens.weight;
-        let tied = decoder.stack.config.tied_embeddings;
-        let all =
-            stack + if tied { 0 } else { table.len() } + if self.recipe.method == Method::Full { 0 } else { trained };
+        let mut all = if self.recipe.method == Method::Full { 0 } else { trained };
+        for name in self.source.tensor_names() {
+            all += self.source.find_weight(name)?.map_or(0, |weight| weight.len());
+        }
         let share = 100.0 * trained as f64 / all as f64;
         say(&format!("trainable {} of {} parameters ({share:.2} %)", thousands(trained as u64), thousands(all as u64)));
+        Ok(())
     }
 
     fn train(&self, trainer: &mut Trainer<'_>) -> Result<porism_tune::Outcome> {
