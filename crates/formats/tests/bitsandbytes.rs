@@ -88,7 +88,7 @@ fn matrices_of_four_bits_come_back() {
 type Tensor = (String, &'static str, Vec<usize>, Vec<u8>);
 
 fn save(folder: &Path, tensors: &[Tensor]) {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::<u8>::new());
     for (name, dtype, shape, bytes) in tensors {
         let offsets = [data.len(), data.len() + bytes.len()];
         header.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets }));
