@@ -8,7 +8,7 @@
 FOLDER is a model in f32. For NF4 and FP4, each without and with double quantization, it prints a line of JSON: of how
 many matrices the places, the scales and the nested scales are the same bytes; how far transformers with bitsandbytes, on
 the folder that porism wrote, is from transformers on the weights that porism decodes from it; the perplexity of a text by
-both programs; and what packing takes away. bitsandbytes runs on the CPU.
+both programs; and of how many matrices porism decodes the same from a folder that transformers saved. bitsandbytes runs on the CPU.
 
 The mean of a matrix's scales, around which they are nested, is summed by PyTorch in an order of its own. Where it is not
 the same f32, nested scales are compared around bitsandbytes' mean too, by porism's rule written in numpy.
@@ -33,7 +33,7 @@ import bitsandbytes.functional as F  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig  # noqa: E402
 
 CONTEXT, STRIDE = 1024, 512
 
@@ -93,6 +93,17 @@ def matrices(folder, source, kind, double):
     return row
 
 
+def decoded_alike(a, model, folder, at):
+    """Of how many of a model's packed matrices porism decodes the same from a folder."""
+    subprocess.run([a.porism, "convert", str(folder), "-o", str(at), "--to", "f32"], check=True, capture_output=True)
+    unpacked, count = tensors(at), 0
+    for name, module in model.named_modules():
+        if type(module).__name__ == "Linear4bit":
+            weight, expected = module.weight, unpacked[f"{name}.weight"]
+            count += same(F.dequantize_4bit(weight.data, weight.quant_state).reshape(expected.shape), expected)
+    return count
+
+
 def scored(model, ids, windows):
     """The sum of a text's negative log-likelihoods in windows, and the logits of the first."""
     done, nll, count, first = 1, 0.0, 0, None
@@ -136,16 +147,9 @@ def main():
                 row["convert_seconds"] = round(time.perf_counter() - begun, 3)
                 row["packed_bytes"] = (packed / "model.safetensors").stat().st_size
                 row.update(matrices(packed, source, kind, double))
-                subprocess.run([a.porism, "convert", str(packed), "-o", str(decoded), "--to", "f32"], check=True, capture_output=True)
                 theirs = AutoModelForCausalLM.from_pretrained(packed, dtype=torch.float32).eval()
-                layers = [m for m in theirs.modules() if type(m).__name__ == "Linear4bit"]
-                row["layers_of_bitsandbytes"] = len(layers)
-                weights = {f"{name}.weight": module.weight for name, module in theirs.named_modules() if module in layers}
-                unpacked = tensors(decoded)
-                row["same_decoded_weights"] = sum(
-                    same(F.dequantize_4bit(w.data, w.quant_state).reshape(unpacked[name].shape), unpacked[name])
-                    for name, w in weights.items()
-                )
+                row["layers_of_bitsandbytes"] = sum(type(m).__name__ == "Linear4bit" for m in theirs.modules())
+                row["same_decoded_weights"] = decoded_alike(a, theirs, packed, decoded)
                 row["perplexity_bitsandbytes"], logits = scored(theirs, ids, a.windows)
                 plain = AutoModelForCausalLM.from_pretrained(decoded, dtype=torch.float32).eval()
                 _, expected = scored(plain, ids, 1)
@@ -153,6 +157,12 @@ def main():
                 row["logit_deviation"] = expected.std().item()
                 row["perplexity_porism"] = perplexity(a, packed)
                 row["perplexity_f32"] = dense
+                words = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_use_double_quant=double)
+                saved = AutoModelForCausalLM.from_pretrained(a.folder, quantization_config=words, dtype=torch.float32)
+                saved.save_pretrained(pathlib.Path(at) / "saved")
+                for file in pathlib.Path(a.folder).glob("tokenizer*"):
+                    (pathlib.Path(at) / "saved" / file.name).write_bytes(file.read_bytes())
+                row["same_decoded_weights_of_their_folder"] = decoded_alike(a, saved, pathlib.Path(at) / "saved", pathlib.Path(at) / "again")
                 print(json.dumps(row), flush=True)
 
 
