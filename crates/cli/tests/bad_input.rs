@@ -78,6 +78,7 @@ fn the_table() {
     let chat = write("chat.json", b"{\"messages\": [{\"role\": \"user\"");
     let small = write("small.txt", b"too short");
     let no_folder = file("no/such/folder/out.gguf");
+    let four_bit = file("four-bit");
     let blocked = write("blocked", b"a file where the cache should be");
     let nowhere = file("nothing.gguf");
     std::fs::create_dir(folder.path().join("bare")).expect("a folder");
@@ -124,6 +125,19 @@ fn the_table() {
         row("id out of range", &["detokenize", "-m", &good, "9999"], 1, &["9999"]),
         row("broken chat file", &["template", "-m", &good, &chat], 1, &["chat.json"]),
         row("convert to nowhere", &["convert", &good, "-o", &no_folder], 1, &["no/such/folder"]),
+        row("nf4 in a GGUF file", &["convert", &good, "-o", "x.gguf", "--to", "nf4"], 1, &["no type NF4", "folder"]),
+        row(
+            "nf4 of narrow rows",
+            &["convert", &good, "-o", &four_bit, "--to", "nf4"],
+            1,
+            &["`blk.0.attn_q.weight`", "blocks of 64"],
+        ),
+        row(
+            "scales of no blocks in 8 bits",
+            &["convert", &good, "-o", &four_bit, "--to", "f16", "--double-quant"],
+            2,
+            &["--double-quant", "--to nf4"],
+        ),
         row("convert to an unknown type", &["convert", &good, "-o", "x.gguf", "--to", "q9"], 2, &["--to", "bf16"]),
         row(
             "perplexity of too little",

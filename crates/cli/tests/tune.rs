@@ -102,6 +102,41 @@ fn every_variant_learns_runs_and_merges() {
     assert!(told["mean_kl"].as_f64().expect("a number") < 1e-10, "{told}");
 }
 
+/// A base in four bits: what is trained is run on the folder that `convert` writes, which has the same weights.
+#[test]
+fn a_base_in_four_bits_is_the_folders() {
+    let fixture = fixture();
+    // Rows of 64 weights at least, of which four-bit blocks are made.
+    let tale = file(&fixture, "tale.txt", &"one two three four five six seven\n".repeat(40));
+    let wide = file(&fixture, "wide.toml", "layers = 1\nwidth = 64\nheads = 2\ncontext = 64\nvocab_size = 260\n");
+    let nano = inside(&fixture, "nano");
+    let args = ["tune", "--method", "full", "--from-scratch", &wide, "--data", &tale, "--output", &nano];
+    fixture.run(&[&args[..], &["--length", "32", "--steps", "20", "--lr", "0.01"]].concat());
+    let model = format!("{nano}/model");
+    for (kind, double) in [("nf4", None), ("nf4", Some("--double-quant")), ("fp4", None)] {
+        let name = format!("{kind}{}", double.map_or(0, |_| 1));
+        let (folder, out) = (inside(&fixture, &name), inside(&fixture, &format!("{name}-out")));
+        let mut convert = vec!["convert", model.as_str(), "-o", folder.as_str(), "--to", kind];
+        convert.extend(double);
+        fixture.run(&convert);
+        let mut tune =
+            vec!["tune", "--method", "qlora", "--base-type", kind, "-m", model.as_str(), "--data", tale.as_str()];
+        tune.extend(["--output", out.as_str(), "--length", "32", "--steps", "6", "--lr", "0.01", "--rank", "4"]);
+        tune.extend(double);
+        fixture.run(&tune);
+        let other = inside(&fixture, &format!("{name}-folder"));
+        let on_folder: Vec<&str> = tune.iter().map(|&word| if word == out { other.as_str() } else { word }).collect();
+        let on_folder: Vec<&str> =
+            on_folder.iter().map(|&word| if word == model { folder.as_str() } else { word }).collect();
+        let plain: Vec<&str> =
+            on_folder.iter().filter(|word| !["--base-type", kind, "--double-quant"].contains(*word)).copied().collect();
+        fixture.run(&plain);
+        let losses =
+            |folder: &str| -> Vec<f64> { log(folder).iter().map(|row| row["loss"].as_f64().expect("it")).collect() };
+        assert_eq!(losses(&out), losses(&other), "{name}");
+    }
+}
+
 #[test]
 fn a_whole_model_is_trained_and_written() {
     let fixture = fixture();
@@ -231,6 +266,9 @@ fn bad_input_is_named() {
         (train(&data, &used, &["--resume", "--seed", "9"]), 1, &["another model, recipe or data", "--output"]),
         (train(&data, &out, &["--dropout", "1"]), 1, &["dropout is 1"]),
         (train(&data, &out, &["--method", "full", "--dropout", "0.1"]), 1, &["dropout is for adapters"]),
+        (train(&data, &out, &["--double-quant"]), 1, &["double_quant", "base_type nf4"]),
+        (train(&data, &out, &["--method", "full", "--base-type", "nf4"]), 1, &["base_type is for adapters"]),
+        (train(&data, &out, &["--base-type", "nf4"]), 1, &["multiple of 64"]),
         (train(&data, &out, &["--method", "loar"]), 2, &["loar", "full"]),
         (train(&data, &out, &["--steps", "2", "--epochs", "1"]), 2, &["cannot be used with"]),
         (words(&["tune", "--method", "lora", "--output", &out]), 2, &["no examples", "--data"]),

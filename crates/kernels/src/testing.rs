@@ -41,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// Where the f16 numbers of a block lie. Of IQ1_M's, which is spread over four words, the upper bits.
+/// Where the f16 numbers of a block of ggml lie. Of IQ1_M's, which is spread over four words, the upper bits.
 pub(crate) fn halves_at(block: BlockType) -> &'static [usize] {
     match block {
         BlockType::MXFP4 => &[],
@@ -68,6 +68,7 @@ pub(crate) fn set_scales(block: BlockType, bytes: &mut [u8], mut scale: impl FnM
                 *byte = *byte & 15 | ((d >> (4 * word) & 15) as u8) << 4;
             }
         }
+        BlockType::NF4 | BlockType::FP4 => bytes[..4].copy_from_slice(&scale().to_le_bytes()),
         _ => {
             for &at in halves_at(block) {
                 bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(scale()).to_le_bytes());

@@ -53,6 +53,10 @@ fn set_scales(block: BlockType, b: &mut [u8], mut scale: impl FnMut() -> f32) {
             }
             return;
         }
+        BlockType::NF4 | BlockType::FP4 => {
+            b[..4].copy_from_slice(&scale().to_le_bytes());
+            return;
+        }
         BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => &[0, 2],
         BlockType::Q2K => &[80, 82],
         BlockType::Q3K => &[108],
@@ -71,6 +75,7 @@ fn shapes(block: BlockType) -> Vec<(usize, usize)> {
     match block.block_len() {
         1 => vec![(1, 1), (7, 5), (19, 67), (96, 64)],
         32 => vec![(1, 32), (13, 64), (41, 96), (144, 576)],
+        64 => vec![(1, 64), (13, 128), (41, 192), (144, 576)],
         _ => vec![(3, 256), (21, 512)],
     }
 }

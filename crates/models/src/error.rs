@@ -26,6 +26,16 @@ pub enum Error {
         /// What is known.
         known: String,
     },
+    /// A projection could not be encoded as blocks.
+    #[error("{site} as {block}: {source}")]
+    Quantize {
+        /// Where it stands.
+        site: crate::site::Site,
+        /// The wanted type.
+        block: porism_kernels::BlockType,
+        /// Why not.
+        source: porism_kernels::block::QuantizeError,
+    },
     /// A number that describes the model is missing or makes no sense.
     #[error("{file}: {what}")]
     Config {

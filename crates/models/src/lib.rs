@@ -20,6 +20,7 @@ pub mod moe;
 pub mod names;
 pub mod observe;
 pub mod parts;
+mod requantize;
 pub mod rope;
 mod settle;
 pub mod site;

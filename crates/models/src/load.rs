@@ -343,7 +343,7 @@ impl<'a> Loader<'a> {
     /// Whether the file has the tensor of a site.
     fn has(&self, site: Site) -> Result<bool> {
         let name = self.source.tensor_name(self.names, site, "weight");
-        Ok(!name.is_empty() && self.source.find_weight(&name)?.is_some())
+        Ok(!name.is_empty() && self.source.has_tensor(&name))
     }
 
     /// A table of the width, with as many rows as it has.
@@ -365,7 +365,9 @@ impl<'a> Loader<'a> {
         let Some(weight) = self.source.find_weight(&tensor)? else { return Ok(None) };
         let transposed = matches!(self.source, ModelSource::Hf(_))
             && suffix == "weight"
-            && self.names.entry(site).is_some_and(|e| e.transform == Transform::Transposed);
+            && self.names.entry(site).is_some_and(|e| e.transform == Transform::Transposed)
+            // bitsandbytes packs such a weight the other way round.
+            && weight.block().is_dense();
         let expected = if transposed { (cols, rows) } else { (rows, cols) };
         if (weight.rows(), weight.cols()) != expected {
             return Err(Error::Shape {

@@ -94,6 +94,14 @@ impl ModelSource {
         }
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has_tensor(&self, tensor: &str) -> bool {
+        match self {
+            ModelSource::Gguf(g) => g.tensor(tensor).is_some(),
+            ModelSource::Hf(f) => f.tensor(tensor).is_some(),
+        }
+    }
+
     /// A tensor as a weight, or `None` if it is not there.
     pub fn find_weight(&self, tensor: &str) -> Result<Option<Weight>> {
         Ok(match self {

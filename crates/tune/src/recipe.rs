@@ -32,6 +32,18 @@ pub enum Variant {
     Pissa,
 }
 
+/// What the frozen base is held as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseType {
+    /// As in its file, in whatever blocks.
+    Keep,
+    /// Four bits, the levels those of a normal distribution (Dettmers et al. 2023).
+    Nf4,
+    /// Four-bit floats.
+    Fp4,
+}
+
 /// Which rule updates the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,6 +115,10 @@ pub struct Recipe {
     pub targets: Vec<String>,
     /// Which kind of adapter.
     pub variant: Variant,
+    /// What the frozen base is held as.
+    pub base_type: BaseType,
+    /// Whether the scales of NF4 and FP4 are rounded to 8 bits too.
+    pub double_quant: bool,
     /// Which rule updates weights.
     pub optimizer: OptimizerName,
     /// Whether its state lives in mapped files.
@@ -155,6 +171,8 @@ impl Default for Recipe {
             dropout: 0.0,
             targets: vec!["all-linear".into()],
             variant: Variant::Lora,
+            base_type: BaseType::Keep,
+            double_quant: false,
             optimizer: OptimizerName::Adamw,
             paged: false,
             accumulate: 1,
@@ -245,6 +263,12 @@ impl Recipe {
         if self.method == Method::Full && self.dropout > 0.0 {
             return wrong("dropout is for adapters: with method full nothing would be dropped".into());
         }
+        if self.method == Method::Full && self.base_type != BaseType::Keep {
+            return wrong("base_type is for adapters: with method full there is no frozen base".into());
+        }
+        if self.double_quant && self.base_type == BaseType::Keep {
+            return wrong("double_quant rounds the scales of nf4 and fp4: give base_type nf4".into());
+        }
         if self.variant == Variant::Pissa && self.init_adapter.is_some() {
             return wrong("variant pissa begins with the weights' own directions: leave init_adapter out".into());
         }
@@ -305,6 +329,8 @@ const KEYS: &[(&str, &str)] = &[
     ("targets", "names of projections, such as [\"q_proj\", \"v_proj\"], or [\"all-linear\"]"),
     ("dropout", "share of the adapter's inputs that is dropped in training"),
     ("variant", "lora, rslora, dora or pissa"),
+    ("base_type", "what the frozen base is held as: keep (as in its file), nf4 or fp4"),
+    ("double_quant", "whether the scales of nf4 and fp4 are rounded to 8 bits too"),
     ("optimizer", "adamw, sgd or adamw8bit"),
     ("paged", "whether the optimizer's state lives in mapped files that the system may evict"),
     ("accumulate", "batches whose gradients make one update"),

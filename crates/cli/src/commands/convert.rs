@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use porism_hub::Progress;
-use porism_models::convert::{OutputFormat, Report, Target, convert};
+use porism_models::convert::{FourBit, OutputFormat, Report, Target, convert};
 
 use super::figures;
 use crate::context::{Context, say, usage};
@@ -17,9 +17,12 @@ use crate::progress::Bar;
   porism convert model.Q4_1.gguf -o model-f32 --to f32   a folder for transformers
   porism convert model-f32 -o model.gguf --to f16        a file for llama.cpp
   porism convert model.Q4_1.gguf -o model.F16.gguf --to f16
+  porism convert model-f32 -o model-nf4 --to nf4 --double-quant   for bitsandbytes
 
 f32 is exact. f16 and bf16 round; f16 is refused where a weight is too large
-for it. Nothing that exists is replaced, and the output appears under its name
+for it. nf4 and fp4 put a decoder's projections into four bits, as bitsandbytes
+does, and leave embeddings, norms and head as they are (blocks of GGUF become
+f32); such a folder converts back by --to f32. Nothing that exists is replaced, and the output appears under its name
 when it is complete.")]
 pub struct ConvertArgs {
     /// The model: a GGUF file, a Hugging Face folder, a name or a hub id
@@ -31,6 +34,9 @@ pub struct ConvertArgs {
     /// What to store the weights as
     #[arg(long, value_enum, default_value_t = To::Keep)]
     to: To,
+    /// With nf4 and fp4: the scales in 8 bits too, 4.13 bits a weight and not 4.5
+    #[arg(long)]
+    double_quant: bool,
 }
 
 /// What weights are stored as.
@@ -42,18 +48,27 @@ pub enum To {
     F16,
     /// bfloat16
     Bf16,
-    /// As they are (a folder can keep only F32, F16 and BF16)
+    /// A decoder's projections in NF4, as bitsandbytes has it: a folder only
+    Nf4,
+    /// A decoder's projections in FP4, as bitsandbytes has it: a folder only
+    Fp4,
+    /// As they are (a folder can keep only F32, F16, BF16, NF4 and FP4)
     Keep,
 }
 
-impl From<To> for Target {
-    fn from(to: To) -> Target {
-        match to {
+impl To {
+    /// The library's word, if it goes with the flag.
+    pub fn target(self, double_quant: bool) -> Result<Target> {
+        let target = match self {
+            To::Nf4 => Target::FourBit { kind: FourBit::NF4, double_quant },
+            To::Fp4 => Target::FourBit { kind: FourBit::FP4, double_quant },
+            _ if double_quant => return usage("--double-quant rounds the scales of nf4 and fp4: give --to nf4"),
             To::F32 => Target::F32,
             To::F16 => Target::F16,
             To::Bf16 => Target::BF16,
             To::Keep => Target::Keep,
-        }
+        };
+        Ok(target)
     }
 }
 
@@ -63,10 +78,11 @@ pub fn run(args: ConvertArgs, context: &Context) -> Result<()> {
     }
     // Before anything is fetched.
     OutputFormat::of(&args.output)?;
+    let to = args.to.target(args.double_quant)?;
     let (_, source) = context.open(Some(&args.input))?;
     let mut bar = Bar::new();
     let mut started = false;
-    let report = convert(&source, &args.output, args.to.into(), &mut |done, total| {
+    let report = convert(&source, &args.output, to, &mut |done, total| {
         if !std::mem::replace(&mut started, true) {
             bar.start("converting", Some(total));
         }

@@ -163,7 +163,8 @@ fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorInfo, String> {
     let id = cursor.u32().map_err(problem)?;
     let offset = cursor.u64().map_err(problem)?;
     let Some(block) = BlockType::from_ggml_id(id) else {
-        let supported = BlockType::ALL.map(BlockType::name).join(", ");
+        let known = BlockType::ALL.into_iter().filter(|b| b.ggml_id().is_some());
+        let supported = known.map(BlockType::name).collect::<Vec<_>>().join(", ");
         return Err(problem(format!(
             "stored as {}, which is not supported (supported: {supported})",
             ggml_type_name(id)

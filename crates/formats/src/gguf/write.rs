@@ -87,10 +87,15 @@ impl GgufHeader {
             let (Some(size), Some(next)) = (size, next) else {
                 return Err(format!("the tensor `{name}` of dimensions {dims:?} cannot be {block}"));
             };
+            let Some(id) = block.ggml_id() else {
+                return Err(format!(
+                    "the tensor `{name}` is of type {block}, which GGUF files do not have: write F32, F16 or BF16"
+                ));
+            };
             encode_string(name.as_bytes(), &mut bytes);
             bytes.extend((dims.len() as u32).to_le_bytes());
             bytes.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
-            bytes.extend(block.ggml_id().to_le_bytes());
+            bytes.extend(id.to_le_bytes());
             bytes.extend((offset as u64).to_le_bytes());
             sizes.push((name.clone(), size));
             offset = next;

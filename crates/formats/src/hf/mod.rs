@@ -1,6 +1,7 @@
 //! Hugging Face folders: `config.json` and its companions, and weights as safetensors, in one file or
-//! in shards.
+//! in shards. What bitsandbytes has packed into four bits is one tensor here.
 
+mod bitsandbytes;
 mod index;
 mod json;
 mod safetensors;
@@ -10,6 +11,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result, Weight};
+use bitsandbytes::Packed;
+pub use bitsandbytes::{Decoded, Packing};
 pub use index::parse_index;
 pub use json::JsonFile;
 pub use safetensors::{SafeTensors, TensorInfo};
@@ -26,12 +29,26 @@ const MAX_INDEX_BYTES: u64 = 32 << 20;
 /// The largest tokenizers are some 35 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+/// A tensor and what it lies in.
+fn part_of<'a>(
+    names: &HashMap<String, usize>,
+    shards: &'a [SafeTensors],
+    name: &str,
+) -> Option<bitsandbytes::Part<'a>> {
+    let shard = &shards[*names.get(name)?];
+    Some((shard.tensor(name)?, shard.storage()))
+}
+
 /// An open Hugging Face folder.
 pub struct HfFolder {
     path: PathBuf,
     shards: Vec<SafeTensors>,
     /// Tensor names to shards.
     names: HashMap<String, usize>,
+    /// Matrices that several tensors make up.
+    packed: HashMap<String, Packed>,
+    /// The names of these tensors, to shards.
+    parts: HashMap<String, usize>,
 }
 
 impl HfFolder {
@@ -44,7 +61,13 @@ impl HfFolder {
         if !metadata.is_dir() {
             return Err(Error::invalid(&path.display().to_string(), "not a folder"));
         }
-        let mut folder = HfFolder { path: path.to_owned(), shards: Vec::new(), names: HashMap::new() };
+        let mut folder = HfFolder {
+            path: path.to_owned(),
+            shards: Vec::new(),
+            names: HashMap::new(),
+            packed: HashMap::new(),
+            parts: HashMap::new(),
+        };
         if path.join(SINGLE).exists() {
             let shard = SafeTensors::open(&path.join(SINGLE))?;
             folder.names = shard.tensors().iter().map(|t| (t.name().to_owned(), 0)).collect();
@@ -55,7 +78,28 @@ impl HfFolder {
             let problem = "no model: it holds neither config.json nor tokenizer.json nor safetensors";
             return Err(Error::invalid(&path.display().to_string(), problem));
         }
+        folder.find_packed()?;
         Ok(folder)
+    }
+
+    /// Checks the matrices that several tensors make up, and puts one name in the place of theirs.
+    fn find_packed(&mut self) -> Result<()> {
+        let file = self.path.display().to_string();
+        let mut packed = Vec::new();
+        for name in self.names.keys() {
+            packed.extend(Packed::find(name, |part| part_of(&self.names, &self.shards, part), &file)?);
+        }
+        for packed in packed {
+            let name = packed.info.name().to_owned();
+            for part in packed.part_names() {
+                self.parts.extend(self.names.remove_entry(&part));
+            }
+            self.parts.extend(self.names.get_key_value(&name).map(|(name, shard)| (name.clone(), *shard)));
+            if self.packed.insert(name.clone(), packed).is_some() {
+                return Err(Error::invalid(&file, format!("tensor `{name}`: it has two quant_states")));
+            }
+        }
+        Ok(())
     }
 
     fn open_shards(&mut self, index: &[u8]) -> Result<()> {
@@ -91,12 +135,18 @@ impl HfFolder {
 
     /// What the files say about a tensor.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.shards[*self.names.get(name)?].tensor(name)
+        match self.packed.get(name) {
+            Some(packed) => Some(&packed.info),
+            None => self.shards[*self.names.get(name)?].tensor(name),
+        }
     }
 
     /// A tensor as a matrix: `cols` is the last dimension of its shape, `rows` the product of the
-    /// others (a vector is one row).
+    /// others (a vector is one row). A matrix of NF4 or FP4 is put together in memory, each time anew.
     pub fn weight(&self, name: &str) -> Result<Weight> {
+        if let Some(packed) = self.packed.get(name) {
+            return packed.weight(|part| part_of(&self.parts, &self.shards, part));
+        }
         match self.names.get(name) {
             Some(shard) => self.shards[*shard].weight(name),
             None if self.shards.is_empty() => Err(Error::invalid(

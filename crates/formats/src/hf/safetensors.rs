@@ -51,6 +51,16 @@ impl TensorInfo {
     pub fn byte_len(&self) -> usize {
         self.range.len()
     }
+
+    /// A matrix that several tensors of `bytes` bytes make up.
+    pub(super) fn packed(name: &str, dtype: &str, shape: Vec<usize>, bytes: usize) -> TensorInfo {
+        TensorInfo { name: name.to_owned(), dtype: dtype.to_owned(), shape, range: 0..bytes }
+    }
+
+    /// The bytes, in the storage of the file that the tensor is of.
+    pub(super) fn bytes<'a>(&self, storage: &'a Arc<dyn Storage>) -> &'a [u8] {
+        &storage.bytes()[self.range.clone()]
+    }
 }
 
 /// An open safetensors file.
@@ -97,6 +107,11 @@ impl SafeTensors {
     /// What the file says about a tensor.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.names.get(name).map(|index| &self.tensors[*index])
+    }
+
+    /// What the tensors lie in.
+    pub(super) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// A tensor of type F32, F16 or BF16 as a matrix: `cols` is the last dimension, `rows` the product

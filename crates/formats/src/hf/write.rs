@@ -12,6 +12,7 @@ use porism_kernels::BlockType;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::bitsandbytes::{self, Packing};
 use super::{INDEX, SINGLE};
 use crate::atomic::{self, folder_of, sync_folder};
 use crate::{Error, Result};
@@ -19,8 +20,8 @@ use crate::{Error, Result};
 /// The size at which a new shard begins, unless the caller says otherwise: 5 GB, as for transformers.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
-/// A tensor to be written: its name, shape (the slowest dimension first) and type, one of F32, F16 and
-/// BF16.
+/// A tensor to be written: its name, shape (the slowest dimension first) and type, one of F32, F16, BF16, and NF4 and
+/// FP4, which become bitsandbytes' tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HfTensor {
     /// The name.
@@ -31,11 +32,33 @@ pub struct HfTensor {
     pub block: BlockType,
 }
 
-impl HfTensor {
-    fn byte_len(&self) -> Option<u64> {
-        let all = self.shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d))?;
-        Some(all.checked_mul(self.block.block_bytes())? as u64)
+/// A tensor of the file.
+struct Entry {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    element_bytes: usize,
+    size: u64,
+}
+
+impl Entry {
+    fn new(name: String, dtype: &'static str, shape: Vec<usize>) -> Option<Entry> {
+        let element_bytes = match dtype {
+            "U8" => 1,
+            "F32" => 4,
+            _ => 2,
+        };
+        let all = shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d))?;
+        Some(Entry { name, dtype, shape, element_bytes, size: all.checked_mul(element_bytes)? as u64 })
     }
+}
+
+/// A matrix that is taken apart when all of it is there.
+struct Whole {
+    block: BlockType,
+    shape: (usize, usize),
+    bytes: Vec<u8>,
+    size: usize,
 }
 
 /// Where a tensor's bytes go.
@@ -52,18 +75,33 @@ pub struct HfWriter {
     folder: TempDir,
     shards: Vec<(PathBuf, File)>,
     slots: HashMap<String, Slot>,
+    packing: Packing,
+    wholes: HashMap<String, Whole>,
 }
 
 impl HfWriter {
     /// Starts a folder with the given tensors, in shards of at most `max_shard_bytes` (one tensor may
     /// be larger). The target must not exist, or be an empty folder.
     pub fn create(target: &Path, tensors: &[HfTensor], max_shard_bytes: u64) -> Result<HfWriter> {
+        HfWriter::create_packed(target, tensors, Packing::default(), max_shard_bytes)
+    }
+
+    /// [`HfWriter::create`] with a word on how NF4 and FP4 are packed. Such a matrix is held until all of it is there.
+    pub fn create_packed(
+        target: &Path,
+        tensors: &[HfTensor],
+        packing: Packing,
+        max_shard_bytes: u64,
+    ) -> Result<HfWriter> {
         refuse_used(target)?;
-        let shards = plan(tensors, max_shard_bytes).map_err(|e| unwritable(target, e))?;
+        let mut wholes = HashMap::new();
+        let entries = entries(tensors, packing, &mut wholes).map_err(|e| unwritable(target, e))?;
+        let shards = plan(entries, max_shard_bytes).map_err(|e| unwritable(target, e))?;
         let folder = atomic::temporary_folder()
             .tempdir_in(folder_of(target))
             .map_err(Error::io("create a folder beside", target))?;
-        let mut writer = HfWriter { target: target.to_owned(), folder, shards: Vec::new(), slots: HashMap::new() };
+        let mut writer =
+            HfWriter { target: target.to_owned(), folder, shards: Vec::new(), slots: HashMap::new(), packing, wholes };
         for (index, tensors) in shards.iter().enumerate() {
             let name = match shards.len() {
                 1 => SINGLE.to_owned(),
@@ -77,17 +115,16 @@ impl HfWriter {
         Ok(writer)
     }
 
-    fn start_shard(&mut self, shard: usize, name: &str, tensors: &[&HfTensor]) -> Result<()> {
+    fn start_shard(&mut self, shard: usize, name: &str, tensors: &[Entry]) -> Result<()> {
         let mut header = serde_json::Map::new();
         // transformers refuses a file that does not say this.
         header.insert("__metadata__".into(), json!({"format": "pt"}));
         let mut sizes = Vec::with_capacity(tensors.len());
         let mut offset = 0;
         for tensor in tensors {
-            // Checked by `plan`.
-            let size = tensor.byte_len().unwrap_or(0);
+            let size = tensor.size;
             let entry = json!({
-                "dtype": tensor.block.name(),
+                "dtype": tensor.dtype,
                 "shape": tensor.shape,
                 "data_offsets": [offset, offset + size],
             });
@@ -109,14 +146,14 @@ impl HfWriter {
         Ok(())
     }
 
-    fn write_index(&mut self, shards: &[Vec<&HfTensor>]) -> Result<()> {
+    fn write_index(&mut self, shards: &[Vec<Entry>]) -> Result<()> {
         let mut map = BTreeMap::new();
         let mut total = 0u64;
         for (index, tensors) in shards.iter().enumerate() {
             let file = self.shards[index].0.file_name().unwrap_or_default().to_string_lossy();
             for tensor in tensors {
                 map.insert(&tensor.name, file.clone());
-                total = total.saturating_add(tensor.byte_len().unwrap_or(0));
+                total = total.saturating_add(tensor.size);
             }
         }
         let index = json!({"metadata": {"total_size": total}, "weight_map": map});
@@ -127,6 +164,26 @@ impl HfWriter {
 
     /// Appends bytes of the tensor `name`, whole or in parts.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(whole) = self.wholes.get_mut(name) else { return self.append(name, bytes) };
+        if bytes.len() > whole.size - whole.bytes.len() {
+            let problem = format!("more than the {} bytes of `{name}` were given", whole.size);
+            return Err(unwritable(&self.target, problem));
+        }
+        whole.bytes.extend_from_slice(bytes);
+        if whole.bytes.len() < whole.size {
+            return Ok(());
+        }
+        let Whole { block, shape, bytes, .. } = whole;
+        let parts = bitsandbytes::fill(&std::mem::take(bytes), *block, *shape, self.packing);
+        let names = bitsandbytes::announce(name, *block, *shape, self.packing).unwrap_or_default();
+        self.wholes.remove(name);
+        for ((part, ..), bytes) in names.iter().zip(parts) {
+            self.append(part, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(slot) = self.slots.get_mut(name) else {
             return Err(unwritable(&self.target, format!("the tensor `{name}` was not announced")));
         };
@@ -172,39 +229,66 @@ impl HfWriter {
     }
 }
 
+/// The tensors of the file, in the given order.
+fn entries(
+    tensors: &[HfTensor],
+    packing: Packing,
+    wholes: &mut HashMap<String, Whole>,
+) -> std::result::Result<Vec<Entry>, String> {
+    let mut entries = Vec::with_capacity(tensors.len());
+    for HfTensor { name, shape, block } in tensors {
+        let overflow = || format!("the size of the tensor `{name}` of {shape:?} overflows");
+        match (*block, &shape[..]) {
+            (BlockType::F32 | BlockType::F16 | BlockType::BF16, _) => {
+                entries.push(Entry::new(name.clone(), block.name(), shape.clone()).ok_or_else(overflow)?);
+            }
+            (BlockType::NF4 | BlockType::FP4, &[rows, cols]) if cols.is_multiple_of(block.block_len()) => {
+                let parts = bitsandbytes::announce(name, *block, (rows, cols), packing).ok_or_else(overflow)?;
+                for (part, dtype, shape) in parts {
+                    entries.push(Entry::new(part, dtype, shape).ok_or_else(overflow)?);
+                }
+                let size = block.row_bytes(cols).unwrap_or(0) * rows;
+                wholes.insert(name.clone(), Whole { block: *block, shape: (rows, cols), bytes: Vec::new(), size });
+            }
+            (BlockType::NF4 | BlockType::FP4, _) => {
+                return Err(format!(
+                    "the tensor `{name}` of {shape:?} cannot be {block}: its rows are no whole blocks of 64"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "safetensors cannot hold the tensor `{name}` as {block}: choose F32, F16, BF16, NF4 or FP4"
+                ));
+            }
+        }
+    }
+    Ok(entries)
+}
+
 /// Cuts the tensors into shards, in the given order, and puts larger elements first in each, so that
 /// all data are aligned to their element.
-fn plan(tensors: &[HfTensor], max_shard_bytes: u64) -> std::result::Result<Vec<Vec<&HfTensor>>, String> {
+fn plan(entries: Vec<Entry>, max_shard_bytes: u64) -> std::result::Result<Vec<Vec<Entry>>, String> {
     let mut shards = vec![Vec::new()];
     let mut names = std::collections::HashSet::new();
-    let mut shard_bytes = 0;
-    for tensor in tensors {
-        let name = &tensor.name;
-        if !matches!(tensor.block, BlockType::F32 | BlockType::F16 | BlockType::BF16) {
-            return Err(format!(
-                "safetensors cannot hold the tensor `{name}` as {}: choose F32, F16 or BF16",
-                tensor.block
-            ));
-        }
-        if !names.insert(name) {
+    let mut shard_bytes = 0u64;
+    for entry in entries {
+        let (name, size) = (&entry.name, entry.size);
+        if !names.insert(name.clone()) {
             return Err(format!("the tensor `{name}` is given twice"));
         }
         if name == "__metadata__" {
             return Err("a tensor cannot be named `__metadata__`".into());
         }
-        let size = tensor
-            .byte_len()
-            .ok_or_else(|| format!("the size of the tensor `{name}` of {:?} overflows", tensor.shape))?;
         if shard_bytes > 0 && size > max_shard_bytes.saturating_sub(shard_bytes) {
             shards.push(Vec::new());
             shard_bytes = 0;
         }
         shard_bytes =
             shard_bytes.checked_add(size).ok_or_else(|| format!("the size of all tensors up to `{name}` overflows"))?;
-        shards.last_mut().expect("never empty").push(tensor);
+        shards.last_mut().expect("never empty").push(entry);
     }
     for shard in &mut shards {
-        shard.sort_by_key(|t| std::cmp::Reverse(t.block.block_bytes()));
+        shard.sort_by_key(|t| std::cmp::Reverse(t.element_bytes));
     }
     Ok(shards)
 }

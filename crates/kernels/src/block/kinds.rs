@@ -1,9 +1,9 @@
 //! [`BlockType`]: the types by name, by number in GGUF files, and by size.
 
-/// Name, number in GGUF files (`enum ggml_type`), weights and bytes of a block.
-type Facts = (&'static str, u32, usize, usize);
+/// Name, number in GGUF files (`enum ggml_type`) where there is one, weights and bytes of a block.
+type Facts = (&'static str, Option<u32>, usize, usize);
 
-/// The element layout of a weight: dense, or one of ggml's block formats.
+/// The element layout of a weight: dense, one of ggml's block formats, or one of bitsandbytes'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum BlockType {
@@ -57,11 +57,15 @@ pub enum BlockType {
     IQ1S,
     /// 256 weights in 16 groups of 16: 3-bit scales, points of a list of 2048 (56 bytes).
     IQ1M,
+    /// 64 weights: f32 scale, 4-bit places in a table of quantiles (36 bytes); bitsandbytes' type.
+    NF4,
+    /// 64 weights: f32 scale, 4-bit floats (36 bytes); bitsandbytes' type.
+    FP4,
 }
 
 impl BlockType {
     /// Every type that this build can decode.
-    pub const ALL: [BlockType; 25] = [
+    pub const ALL: [BlockType; 27] = [
         BlockType::F32,
         BlockType::F16,
         BlockType::BF16,
@@ -87,49 +91,53 @@ impl BlockType {
         BlockType::IQ3S,
         BlockType::IQ1S,
         BlockType::IQ1M,
+        BlockType::NF4,
+        BlockType::FP4,
     ];
 
     const fn facts(self) -> Facts {
         match self {
-            BlockType::F32 => ("F32", 0, 1, 4),
-            BlockType::F16 => ("F16", 1, 1, 2),
-            BlockType::BF16 => ("BF16", 30, 1, 2),
-            BlockType::Q4_0 => ("Q4_0", 2, 32, 18),
-            BlockType::Q4_1 => ("Q4_1", 3, 32, 20),
-            BlockType::Q5_0 => ("Q5_0", 6, 32, 22),
-            BlockType::Q5_1 => ("Q5_1", 7, 32, 24),
-            BlockType::Q8_0 => ("Q8_0", 8, 32, 34),
-            BlockType::Q2K => ("Q2_K", 10, 256, 84),
-            BlockType::Q3K => ("Q3_K", 11, 256, 110),
-            BlockType::Q4K => ("Q4_K", 12, 256, 144),
-            BlockType::Q5K => ("Q5_K", 13, 256, 176),
-            BlockType::Q6K => ("Q6_K", 14, 256, 210),
-            BlockType::IQ4NL => ("IQ4_NL", 20, 32, 18),
-            BlockType::IQ4XS => ("IQ4_XS", 23, 256, 136),
-            BlockType::MXFP4 => ("MXFP4", 39, 32, 17),
-            BlockType::TQ1_0 => ("TQ1_0", 34, 256, 54),
-            BlockType::TQ2_0 => ("TQ2_0", 35, 256, 66),
-            BlockType::IQ2XXS => ("IQ2_XXS", 16, 256, 66),
-            BlockType::IQ2XS => ("IQ2_XS", 17, 256, 74),
-            BlockType::IQ2S => ("IQ2_S", 22, 256, 82),
-            BlockType::IQ3XXS => ("IQ3_XXS", 18, 256, 98),
-            BlockType::IQ3S => ("IQ3_S", 21, 256, 110),
-            BlockType::IQ1S => ("IQ1_S", 19, 256, 50),
-            BlockType::IQ1M => ("IQ1_M", 29, 256, 56),
+            BlockType::F32 => ("F32", Some(0), 1, 4),
+            BlockType::F16 => ("F16", Some(1), 1, 2),
+            BlockType::BF16 => ("BF16", Some(30), 1, 2),
+            BlockType::Q4_0 => ("Q4_0", Some(2), 32, 18),
+            BlockType::Q4_1 => ("Q4_1", Some(3), 32, 20),
+            BlockType::Q5_0 => ("Q5_0", Some(6), 32, 22),
+            BlockType::Q5_1 => ("Q5_1", Some(7), 32, 24),
+            BlockType::Q8_0 => ("Q8_0", Some(8), 32, 34),
+            BlockType::Q2K => ("Q2_K", Some(10), 256, 84),
+            BlockType::Q3K => ("Q3_K", Some(11), 256, 110),
+            BlockType::Q4K => ("Q4_K", Some(12), 256, 144),
+            BlockType::Q5K => ("Q5_K", Some(13), 256, 176),
+            BlockType::Q6K => ("Q6_K", Some(14), 256, 210),
+            BlockType::IQ4NL => ("IQ4_NL", Some(20), 32, 18),
+            BlockType::IQ4XS => ("IQ4_XS", Some(23), 256, 136),
+            BlockType::MXFP4 => ("MXFP4", Some(39), 32, 17),
+            BlockType::TQ1_0 => ("TQ1_0", Some(34), 256, 54),
+            BlockType::TQ2_0 => ("TQ2_0", Some(35), 256, 66),
+            BlockType::IQ2XXS => ("IQ2_XXS", Some(16), 256, 66),
+            BlockType::IQ2XS => ("IQ2_XS", Some(17), 256, 74),
+            BlockType::IQ2S => ("IQ2_S", Some(22), 256, 82),
+            BlockType::IQ3XXS => ("IQ3_XXS", Some(18), 256, 98),
+            BlockType::IQ3S => ("IQ3_S", Some(21), 256, 110),
+            BlockType::IQ1S => ("IQ1_S", Some(19), 256, 50),
+            BlockType::IQ1M => ("IQ1_M", Some(29), 256, 56),
+            BlockType::NF4 => ("NF4", None, 64, 36),
+            BlockType::FP4 => ("FP4", None, 64, 36),
         }
     }
 
-    /// The type's number in GGUF files (`enum ggml_type`).
-    pub const fn ggml_id(self) -> u32 {
+    /// The type's number in GGUF files (`enum ggml_type`); `None` for bitsandbytes' types, which GGUF does not have.
+    pub const fn ggml_id(self) -> Option<u32> {
         self.facts().1
     }
 
     /// The type with the given GGUF number, if this build can decode it.
     pub fn from_ggml_id(id: u32) -> Option<BlockType> {
-        BlockType::ALL.into_iter().find(|t| t.ggml_id() == id)
+        BlockType::ALL.into_iter().find(|t| t.ggml_id() == Some(id))
     }
 
-    /// The name used by ggml and its tools.
+    /// The name used by ggml, or by bitsandbytes, and their tools.
     pub const fn name(self) -> &'static str {
         self.facts().0
     }
@@ -151,8 +159,13 @@ impl BlockType {
 
     /// Whether [`quantize`](super::quantize) can write this type.
     pub const fn has_encoder(self) -> bool {
-        use BlockType::{BF16, F16, F32, Q4_0, Q4_1, Q8_0};
-        matches!(self, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q8_0)
+        use BlockType::{BF16, F16, F32, FP4, NF4, Q4_0, Q4_1, Q8_0};
+        matches!(self, F32 | F16 | BF16 | Q4_0 | Q4_1 | Q8_0 | NF4 | FP4)
+    }
+
+    /// Whether this is one of bitsandbytes' types of four bits ([`four_bit`](super::four_bit)).
+    pub const fn is_four_bit(self) -> bool {
+        matches!(self, BlockType::NF4 | BlockType::FP4)
     }
 
     /// Bytes of a row of `cols` weights; `None` if `cols` is no multiple of the block length or the

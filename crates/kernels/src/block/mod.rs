@@ -3,13 +3,15 @@
 //! A row of `cols` weights is stored as `cols / block_len` blocks of `block_bytes` bytes each, one
 //! after the other, rows one after the other, exactly as ggml lays them out. The dense types are
 //! blocks of one element. Each type or family has a file of its own with its layout and its scalar
-//! decoder, which is bit-identical to ggml's `dequantize_row_*`.
+//! decoder, which is bit-identical to ggml's `dequantize_row_*`, and for NF4 and FP4 to bitsandbytes'.
 
 pub(crate) mod codebook;
 pub mod dense;
+pub mod four_bit;
 pub(crate) mod grid;
 pub(crate) mod group;
 mod kinds;
+pub mod nested;
 pub(crate) mod q2_k;
 pub(crate) mod q3_k;
 pub mod q4_0;
@@ -65,6 +67,8 @@ pub fn dequantize(block: BlockType, bytes: &[u8], out: &mut [f32]) {
         BlockType::IQ3S => each_block(block, bytes, out, group::dequantize_block::<grid::IQ3S>),
         BlockType::IQ1S => each_block(block, bytes, out, group::dequantize_block::<grid::IQ1S>),
         BlockType::IQ1M => each_block(block, bytes, out, group::dequantize_block::<grid::IQ1M>),
+        BlockType::NF4 => each_block(block, bytes, out, four_bit::dequantize_block::<four_bit::NF4>),
+        BlockType::FP4 => each_block(block, bytes, out, four_bit::dequantize_block::<four_bit::FP4>),
     }
 }
 
@@ -80,7 +84,7 @@ fn each_block(block: BlockType, bytes: &[u8], out: &mut [f32], decode: impl Fn(&
 #[non_exhaustive]
 pub enum QuantizeError {
     /// There is a decoder only.
-    #[error("weights cannot be encoded as {0}: use F32, F16, BF16, Q8_0, Q4_0 or Q4_1")]
+    #[error("weights cannot be encoded as {0}: use F32, F16, BF16, Q8_0, Q4_0, Q4_1, NF4 or FP4")]
     NoEncoder(BlockType),
     /// The values do not fill whole blocks.
     #[error("{len} weights do not fill whole blocks of {block}: the count must be a multiple of {}", block.block_len())]
@@ -90,8 +94,8 @@ pub enum QuantizeError {
         /// The number of values.
         len: usize,
     },
-    /// A value is infinite or not a number, or too large for an f16 scale.
-    #[error("a weight in {index}..{} is not finite or too large for the f16 scale of {block}", index + block.block_len())]
+    /// A value is infinite or not a number, or too large for the scale.
+    #[error("a weight in {index}..{} is not finite or too large for the scale of {block}", index + block.block_len())]
     TooLarge {
         /// The wanted type.
         block: BlockType,
@@ -100,7 +104,8 @@ pub enum QuantizeError {
     },
 }
 
-/// Appends `values` encoded as `block` to `out`, byte for byte as ggml's `quantize_row_*_ref` does.
+/// Appends `values` encoded as `block` to `out`, byte for byte as ggml's `quantize_row_*_ref` does, NF4 and FP4
+/// as bitsandbytes does on a CPU.
 ///
 /// F16 and BF16 round to nearest even and pass infinities and NaNs on. The types with a shared scale
 /// refuse them. On an error `out` is as it was.
@@ -112,6 +117,8 @@ pub fn quantize(block: BlockType, values: &[f32], out: &mut Vec<u8>) -> Result<(
         BlockType::Q4_0 => encode_blocks(block, values, out, q4_0::quantize_block)?,
         BlockType::Q4_1 => encode_blocks(block, values, out, q4_1::quantize_block)?,
         BlockType::Q8_0 => encode_blocks(block, values, out, q8_0::quantize_block)?,
+        BlockType::NF4 => encode_blocks(block, values, out, four_bit::quantize_block::<four_bit::NF4>)?,
+        BlockType::FP4 => encode_blocks(block, values, out, four_bit::quantize_block::<four_bit::FP4>)?,
         _ => return Err(QuantizeError::NoEncoder(block)),
     }
     Ok(())

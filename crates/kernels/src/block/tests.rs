@@ -59,7 +59,7 @@ fn decodes_random_blocks_bit_for_bit() {
     for record in records {
         let block = BlockType::from_ggml_id(u32::from_le_bytes(record[..4].try_into().unwrap())).unwrap();
         kinds.push(block);
-        let mut bytes = Numbers::new(u64::from(block.ggml_id())).bytes(1024 * block.block_bytes());
+        let mut bytes = Numbers::new(u64::from(block.ggml_id().unwrap())).bytes(1024 * block.block_bytes());
         for (i, bytes) in bytes.chunks_exact_mut(block.block_bytes()).enumerate() {
             for &at in halves_at(block) {
                 match i % 64 {
@@ -79,7 +79,7 @@ fn decodes_random_blocks_bit_for_bit() {
             assert_eq!(hash, expected, "{block}, blocks {}..", 64 * run);
         }
     }
-    let all: Vec<_> = BlockType::ALL.into_iter().filter(|b| !b.is_dense()).collect();
+    let all: Vec<_> = BlockType::ALL.into_iter().filter(|b| !b.is_dense() && b.ggml_id().is_some()).collect();
     assert_eq!(kinds, all);
 }
 
@@ -87,7 +87,7 @@ fn decodes_random_blocks_bit_for_bit() {
 fn encodes_byte_for_byte() {
     let records = records(include_bytes!("fixtures/encode.bin"));
     let kinds: Vec<BlockType> = records.iter().map(|r| r.block).collect();
-    let encoders: Vec<_> = BlockType::ALL.into_iter().filter(|b| b.has_encoder()).collect();
+    let encoders: Vec<_> = BlockType::ALL.into_iter().filter(|b| b.has_encoder() && b.ggml_id().is_some()).collect();
     assert_eq!(kinds, encoders);
     for Record { block, bytes, weights } in records {
         let mut out = vec![7];

@@ -2,7 +2,8 @@
 //!
 //! Two modes. **Exact f32**: weights are decoded to f32 and multiplied with f32 activations. **int8**:
 //! activations are quantized once to int8 in blocks of 32 ([`QuantizedRows`]) and multiplied as
-//! integers with the quants of a block format; dense weights use the f32 product in either mode.
+//! integers with the quants of a block format; dense weights, and NF4 and FP4, whose quants are no whole numbers, use
+//! the f32 product in either mode.
 //!
 //! Both modes work on *panels*: 8 output rows by 32 inputs, unpacked so that a vector lane is an output
 //! row (`panel`). An output is a sum over its row's blocks in order, in its own lane, whatever the
@@ -83,7 +84,7 @@ pub fn forward_f32_many(pool: &Pool, isa: Isa, x: &[f32], products: &mut [Produc
 /// of a block format ([`takes_int8`]).
 ///
 /// # Panics
-/// If the sizes do not fit or a weight is dense.
+/// If the sizes do not fit or a weight is of a type without one.
 pub fn forward_int8_many(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mut [Product<'_>]) {
     for p in products.iter() {
         p.weight.check();
@@ -96,5 +97,5 @@ pub fn forward_int8_many(pool: &Pool, isa: Isa, x: &QuantizedRows, products: &mu
 
 /// Whether the type's quants can be multiplied with int8 activations.
 pub const fn takes_int8(block: BlockType) -> bool {
-    !block.is_dense()
+    !block.is_dense() && !block.is_four_bit()
 }

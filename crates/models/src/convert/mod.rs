@@ -11,6 +11,7 @@
 
 mod across;
 mod config_json;
+mod four_bit;
 mod modules;
 mod plan;
 mod recode;
@@ -38,19 +39,45 @@ pub enum Target {
     F16,
     /// bfloat16: rounded.
     BF16,
+    /// A decoder's projections in four bits, as bitsandbytes has them; a Hugging Face folder only.
+    FourBit {
+        /// NF4 or FP4.
+        kind: FourBit,
+        /// Whether the scales are rounded to 8 bits too.
+        double_quant: bool,
+    },
     /// As they are.
     #[default]
     Keep,
 }
 
+/// bitsandbytes' types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FourBit {
+    /// Places in a table of a normal distribution's quantiles.
+    NF4,
+    /// Floats of four bits.
+    FP4,
+}
+
+impl FourBit {
+    /// The block type.
+    pub const fn block(self) -> BlockType {
+        match self {
+            FourBit::NF4 => BlockType::NF4,
+            FourBit::FP4 => BlockType::FP4,
+        }
+    }
+}
+
 impl Target {
-    /// The type that every weight is to have; `None` if each keeps its own.
+    /// The type that every weight is to have; `None` if it hangs on the weight.
     pub fn block(self) -> Option<BlockType> {
         match self {
             Target::F32 => Some(BlockType::F32),
             Target::F16 => Some(BlockType::F16),
             Target::BF16 => Some(BlockType::BF16),
-            Target::Keep => None,
+            Target::FourBit { .. } | Target::Keep => None,
         }
     }
 }
@@ -108,7 +135,7 @@ pub struct Report {
 /// `progress` is told the bytes of weights written so far and in all.
 ///
 /// Vectors (norms, biases) are F32 in a GGUF file whatever `to` says, as llama.cpp wants them. Memory is a
-/// few megabytes beside the mapped source.
+/// few megabytes beside the mapped source, and the matrices of four bits that are read, or one that is written.
 ///
 /// # Errors
 /// The source is no model that this build loads, or has no tokenizer that both formats know; the target
@@ -117,7 +144,8 @@ pub fn convert(source: &ModelSource, out: &Path, to: Target, progress: &mut dyn 
     convert_with(source, out, to, &Replaced::new(), progress)
 }
 
-/// [`convert`] with other numbers in the place of some tensors: what was trained, or merged. They may be of any type and are stored as `to` says, where it says keep in the type of the weight that they replace.
+/// [`convert`] with other numbers in the place of some tensors: what was trained, or merged. They may be of any type and are
+/// stored as `to` says, where it says keep in the type of the weight that they replace.
 ///
 /// # Errors
 /// As for [`convert`]; a weight has another shape than the one that it replaces, is nowhere in the source, or would have to be
@@ -130,12 +158,16 @@ pub fn convert_with(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report> {
     let format = OutputFormat::of(out)?;
+    four_bit::refuse_format(format, to)?;
     refuse_used(out, format)?;
     // Only a look, to refuse what cannot be run; the numbers are taken as the file has them, without what loading
     // settles for a length of text.
     load_encoder(source)?;
     let names = source.names()?;
     let config = (names.describe)(&Facts::new(source, names)?)?;
+    if matches!(to, Target::FourBit { .. }) {
+        four_bit::refuse_model(source, &config)?;
+    }
     let mut plan = Plan::new(source, &config, format, to)?;
     replace::replace(&mut plan, source, replaced)?;
     let notes = match format {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use porism_formats::Weight;
 use porism_kernels::BlockType;
 
-use super::{OutputFormat, Target, across};
+use super::{OutputFormat, Target, across, four_bit};
 use crate::config::ModelConfig;
 use crate::names::{NameTable, Transform, gguf_rows_from_hf};
 use crate::parts::NormKind;
@@ -85,9 +85,14 @@ impl Plan {
         types.into_iter().map(|(block, tensors, _)| (block, tensors)).collect()
     }
 
-    /// The type of the most weights.
+    /// The type of the most weights that are not packed into blocks.
     pub(super) fn main_type(&self) -> BlockType {
-        self.types().first().map_or(BlockType::F32, |t| t.0)
+        self.types().iter().find(|t| t.0.is_dense()).map_or(BlockType::F32, |t| t.0)
+    }
+
+    /// The type of four bits that there is, if there is one.
+    pub(super) fn four_bit(&self) -> Option<BlockType> {
+        self.items.iter().map(|item| item.block).find(|block| block.is_four_bit())
     }
 }
 
@@ -111,13 +116,14 @@ fn kept(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to: Ta
             bias: place.is_some_and(|p| p.1 == "bias"),
             name: name.to_owned(),
             origin: format!("{}: the tensor `{name}`", source.name()),
-            block: to.block().unwrap_or(weight.block()),
+            block: weight.block(),
             weight,
             shape,
             order: None,
             shift: 0.0,
         };
         settle_type(&mut item, format, to);
+        check(&item, format)?;
         items.push(item);
     }
     Ok(items)
@@ -151,7 +157,7 @@ fn renamed(source: &ModelSource, config: &ModelConfig, format: OutputFormat, to:
                 bias,
                 name: name.unwrap_or_default(),
                 origin: format!("{}: the tensor `{origin}`", source.name()),
-                block: to.block().unwrap_or(weight.block()),
+                block: weight.block(),
                 shape: match bias || site.is_norm() {
                     true => vec![weight.len()],
                     false => vec![weight.rows(), weight.cols()],
@@ -201,8 +207,14 @@ fn divisors(source: &ModelSource, config: &ModelConfig) -> Result<Vec<Item>> {
     lists.into_iter().map(item).collect()
 }
 
-/// llama.cpp adds and multiplies vectors in f32 only, and its converter keeps a few tables and routers so.
+/// llama.cpp adds and multiplies vectors in f32 only, and its converter keeps a few tables and routers so. Beside
+/// weights of four bits dense ones are as they are, and others decoded.
 fn settle_type(item: &mut Item, format: OutputFormat, to: Target) {
+    item.block = match to {
+        Target::FourBit { kind, .. } if !item.bias && item.site.is_some_and(four_bit::packs) => kind.block(),
+        Target::FourBit { .. } if !item.block.is_dense() => BlockType::F32,
+        _ => to.block().unwrap_or(item.block),
+    };
     use BlockSite::{Router, SharedRouter};
     let table = matches!(
         item.site,
@@ -241,10 +253,12 @@ fn may_have_bias(site: Site, config: &ModelConfig) -> bool {
 }
 
 fn check(item: &Item, format: OutputFormat) -> Result<()> {
-    if format == OutputFormat::HuggingFace && !item.block.is_dense() {
+    if item.block.is_four_bit() {
+        four_bit::check(item, format)?;
+    } else if format == OutputFormat::HuggingFace && !item.block.is_dense() {
         return Err(Error::Convert(format!(
-            "{} is stored as {}, which a Hugging Face folder cannot keep; --to f32 decodes it exactly, --to f16 and \
-             --to bf16 round it",
+            "{} is stored as {}, which a Hugging Face folder cannot keep; --to f32 decodes it exactly, --to f16, \
+             --to bf16, --to nf4 and --to fp4 round it",
             item.origin, item.block,
         )));
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::config_json::{dtype, model_config};
 use super::modules::{self, Staging};
 use super::plan::Plan;
-use super::{Target, stream};
+use super::{Target, four_bit, stream};
 use crate::config::ModelConfig;
 use crate::source::ModelSource;
 use crate::{Error, Result};
@@ -29,8 +29,8 @@ pub(super) fn write(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<String>> {
     let files = match source {
-        ModelSource::Gguf(gguf) => described(gguf, source, config, plan)?,
-        ModelSource::Hf(folder) => taken_over(folder, plan, to)?,
+        ModelSource::Gguf(gguf) => described(gguf, source, config, plan, to)?,
+        ModelSource::Hf(folder) => taken_over(folder, source, plan, to)?,
     };
     let tensors: Vec<HfTensor> = plan
         .items
@@ -43,7 +43,7 @@ pub(super) fn write(
     };
     let staging = if modules.is_empty() { None } else { Some(Staging::beside(out)?) };
     let target = staging.as_ref().map_or_else(|| out.to_owned(), Staging::model);
-    let mut writer = HfWriter::create(&target, &tensors, MAX_SHARD_BYTES)?;
+    let mut writer = HfWriter::create_packed(&target, &tensors, four_bit::packing(plan, to), MAX_SHARD_BYTES)?;
     for (name, bytes) in files {
         writer.write_file(&name, &bytes)?;
     }
@@ -52,7 +52,7 @@ pub(super) fn write(
     if let Some(staging) = staging {
         staging.commit(&modules, out)?;
     }
-    Ok(Vec::new())
+    Ok(four_bit::note(plan, to).into_iter().collect())
 }
 
 /// A name and the bytes of a file.
@@ -65,7 +65,7 @@ fn file(name: &str, value: &Value) -> Result<File> {
 }
 
 /// The files of a model that comes from a GGUF file.
-fn described(gguf: &Gguf, source: &ModelSource, config: &ModelConfig, plan: &Plan) -> Result<Vec<File>> {
+fn described(gguf: &Gguf, source: &ModelSource, config: &ModelConfig, plan: &Plan, to: Target) -> Result<Vec<File>> {
     let tokenizer = source.tokenizer()?;
     let mut vocabulary = tokenizer.source()?;
     if vocabulary.tokens.len() != config.vocab {
@@ -87,6 +87,7 @@ fn described(gguf: &Gguf, source: &ModelSource, config: &ModelConfig, plan: &Pla
     {
         model.insert(key.into(), id);
     }
+    four_bit::describe(source, plan, to, &mut model)?;
     if let Some(name) = gguf.find_str("general.name")? {
         model.insert("_name_or_path".into(), json!(name));
     }
@@ -150,13 +151,14 @@ fn generation_config(ids: &Ids) -> Value {
 const COMPANIONS: [&str; 5] = ["json", "jinja", "txt", "model", "md"];
 
 /// The files of another folder, with the new type of the weights.
-fn taken_over(folder: &HfFolder, plan: &Plan, to: Target) -> Result<Vec<File>> {
+fn taken_over(folder: &HfFolder, source: &ModelSource, plan: &Plan, to: Target) -> Result<Vec<File>> {
     let mut config = folder.config()?.root().clone();
     if to != Target::Keep {
         let dtype = dtype(plan.main_type());
         config.insert("dtype".into(), json!(dtype));
         config.insert("torch_dtype".into(), json!(dtype));
     }
+    four_bit::describe(source, plan, to, &mut config)?;
     let mut files = vec![file("config.json", &Value::Object(config))?];
     let path = folder.path();
     let unreadable = |e: std::io::Error| Error::Convert(format!("{} cannot be listed: {e}", path.display()));

@@ -87,8 +87,24 @@ pub(super) fn tensors(source: &ModelSource, names: &NameTable, config: &ModelCon
         };
         if !known {
             let (layers, name) = (config.layers, &config.architecture);
-            return Err(problem(source, format!("tensor \"{tensor}\" has no place in a {name} of {layers} blocks")));
+            let what = format!("tensor \"{tensor}\" has no place in a {name} of {layers} blocks{}", quantized(source));
+            return Err(problem(source, what));
         }
     }
     Ok(())
+}
+
+/// What a folder says about weights that are packed in a way that is not read.
+fn quantized(source: &ModelSource) -> String {
+    let ModelSource::Hf(folder) = source else { return String::new() };
+    let method = || {
+        let words = folder.config().ok()?.find_object("quantization_config").ok()??;
+        let method = words.find_str("quant_method").ok()??.escape_debug().to_string();
+        let eight = words.find_bool("load_in_8bit").ok()? == Some(true);
+        Some(format!(
+            " (quantization_config says {method}{}: of packed folders those of bitsandbytes with 4 bits are read)",
+            if eight { " with 8 bits" } else { "" }
+        ))
+    };
+    method().unwrap_or_default()
 }

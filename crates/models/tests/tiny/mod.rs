@@ -8,7 +8,6 @@ use porism_kernels::BlockType;
 use porism_kernels::block::quantize;
 
 pub(crate) const LAYERS: usize = 2;
-pub(crate) const WIDTH: usize = 32;
 pub(crate) const HEADS: usize = 4;
 pub(crate) const KV_HEADS: usize = 2;
 pub(crate) const HEAD_DIM: usize = 16;
@@ -21,21 +20,23 @@ pub(crate) const ROWS: usize = 264;
 pub(crate) struct Tiny {
     pub(crate) block: BlockType,
     pub(crate) tokenizer: bool,
+    /// Features of the residual stream.
+    pub(crate) width: usize,
     /// One weight of the last down projection.
     pub(crate) outlier: f32,
 }
 
 impl Default for Tiny {
     fn default() -> Tiny {
-        Tiny { block: BlockType::F32, tokenizer: true, outlier: 0.25 }
+        Tiny { block: BlockType::F32, tokenizer: true, width: 32, outlier: 0.25 }
     }
 }
 
 impl Tiny {
     /// Writes it as a GGUF file.
     pub(crate) fn write(self, path: &Path) {
-        let tensors = tensors();
-        let mut header = header(self.tokenizer);
+        let tensors = tensors(self.width);
+        let mut header = header(self);
         for (name, dims) in &tensors {
             header.tensor(name, dims, self.block_of(dims));
         }
@@ -65,8 +66,8 @@ fn next(state: &mut u64) -> f32 {
     (*state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
 }
 
-fn tensors() -> Vec<(String, Vec<u64>)> {
-    let (width, ffn) = (WIDTH as u64, FFN as u64);
+fn tensors(width: usize) -> Vec<(String, Vec<u64>)> {
+    let (width, ffn) = (width as u64, FFN as u64);
     let (q, kv) = ((HEADS * HEAD_DIM) as u64, (KV_HEADS * HEAD_DIM) as u64);
     let mut all = vec![("token_embd.weight".to_string(), vec![width, ROWS as u64])];
     for i in 0..LAYERS {
@@ -93,14 +94,14 @@ fn tensors() -> Vec<(String, Vec<u64>)> {
     all
 }
 
-fn header(tokenizer: bool) -> GgufHeader {
+fn header(tiny: Tiny) -> GgufHeader {
     let mut header = GgufHeader::new();
     header.set("general.architecture", "llama");
     header.set("general.name", "Tiny");
     for (key, value) in [
         ("block_count", LAYERS),
         ("context_length", 128),
-        ("embedding_length", WIDTH),
+        ("embedding_length", tiny.width),
         ("feed_forward_length", FFN),
         ("attention.head_count", HEADS),
         ("attention.head_count_kv", KV_HEADS),
@@ -113,7 +114,7 @@ fn header(tokenizer: bool) -> GgufHeader {
     }
     header.set("llama.rope.freq_base", 10_000.0f32);
     header.set("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
-    if tokenizer {
+    if tiny.tokenizer {
         vocabulary(&mut header);
     }
     header

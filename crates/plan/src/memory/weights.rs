@@ -8,7 +8,7 @@ use crate::{Amount, Answer, Error, Result, Unit};
 /// How weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightType {
-    /// A type of GGUF files.
+    /// A type of blocks, as GGUF files and bitsandbytes have them.
     Block(BlockType),
     /// nf4 in blocks of 64 with scales of 8 bits, these in blocks of 256 with one of 32 (Dettmers et al. 2023).
     NormalFloat,
@@ -57,7 +57,9 @@ impl WeightType {
     /// # Errors
     /// There is none; the error lists the types.
     pub fn named(name: &str) -> Result<WeightType> {
-        let known = || BlockType::ALL.into_iter().map(WeightType::Block).chain([WeightType::NormalFloat]);
+        // nf4 is what its files are: with scales in 8 bits.
+        let blocks = || BlockType::ALL.into_iter().filter(|&block| block != BlockType::NF4);
+        let known = || blocks().map(WeightType::Block).chain([WeightType::NormalFloat]);
         known().find(|t| t.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
             let names: Vec<&str> = known().map(WeightType::name).collect();
             Error::Range(format!("there is no type of weights `{name}`; there are {}", names.join(", ")))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use porism_tune::Schedule;
-use porism_tune::recipe::{Method, OptimizerName, Recipe, Recompute, Switch, Variant};
+use porism_tune::recipe::{BaseType, Method, OptimizerName, Recipe, Recompute, Switch, Variant};
 use serde::de::DeserializeOwned;
 
 /// A word of a recipe's key.
@@ -66,6 +66,12 @@ pub struct Flags {
     /// lora, rslora, dora or pissa [default: lora]
     #[arg(long, value_name = "VARIANT", value_parser = word::<Variant>)]
     variant: Option<Variant>,
+    /// What the frozen base is held as: keep (as in its file), nf4 or fp4 [default: keep]
+    #[arg(long, value_name = "TYPE", value_parser = word::<BaseType>)]
+    base_type: Option<BaseType>,
+    /// Round the scales of nf4 and fp4 to 8 bits too
+    #[arg(long)]
+    double_quant: bool,
     /// adamw, sgd or adamw8bit [default: adamw]
     #[arg(long, value_name = "RULE", value_parser = word::<OptimizerName>)]
     optimizer: Option<OptimizerName>,
@@ -136,6 +142,7 @@ impl Flags {
         put(&self.dropout, &mut recipe.dropout);
         put(&self.targets, &mut recipe.targets);
         put(&self.variant, &mut recipe.variant);
+        put(&self.base_type, &mut recipe.base_type);
         put(&self.optimizer, &mut recipe.optimizer);
         put(&self.accumulate, &mut recipe.accumulate);
         put(&self.schedule, &mut recipe.schedule);
@@ -155,6 +162,7 @@ impl Flags {
         }
         // A flag that is not given says nothing; the recipe may say that it is so.
         recipe.paged |= self.paged;
+        recipe.double_quant |= self.double_quant;
         recipe.skip_bad |= self.skip_bad;
         recipe.shuffle &= !self.no_shuffle;
         if self.epochs.is_some() {

@@ -50,6 +50,9 @@ pub struct MergeArgs {
     /// What to store the weights as
     #[arg(long, value_enum, default_value_t = To::Keep)]
     to: To,
+    /// With nf4 and fp4: the scales in 8 bits too
+    #[arg(long)]
+    double_quant: bool,
     /// The text that both models read [default: a page that comes with the program]
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
@@ -77,6 +80,7 @@ struct Merged<'a> {
 
 pub fn run(args: &MergeArgs, context: &Context) -> Result<()> {
     OutputFormat::of(&args.output)?;
+    let target = args.to.target(args.double_quant)?;
     let page = match &args.text {
         Some(path) => std::fs::read(path).with_context(|| format!("cannot read the text from {}", path.display()))?,
         None => SAMPLE_TEXT.as_bytes().to_vec(),
@@ -87,7 +91,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<()> {
     let mut decoder = load_decoder(&source)?;
     let adapters = open(&args.adapters, &Base::new(&source, &decoder)?)?;
     let (pool, isa) = threads(args.threads);
-    let report = write(args, &source, &mut decoder.clone(), &adapters, &pool, isa)?;
+    let report = write(args, target, &source, &mut decoder.clone(), &adapters, &pool, isa)?;
     for line in convert::words(&report, &args.output) {
         say(&line);
     }
@@ -113,6 +117,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<()> {
 /// Writes the merged model.
 fn write(
     args: &MergeArgs,
+    target: Target,
     source: &ModelSource,
     decoder: &mut Decoder,
     adapters: &[(Adapter, f32)],
@@ -120,7 +125,6 @@ fn write(
     isa: Isa,
 ) -> Result<Report> {
     const MERGED: AdapterId = AdapterId(0);
-    let target = Target::from(args.to);
     let attached = attach(pool, isa, decoder, adapters, MERGED)?;
     let mut replaced = Replaced::new();
     if attached.replaced_table() {
@@ -140,7 +144,11 @@ fn write(
                  too"
             );
         }
-        let block = target.block().unwrap_or(linear.weight.block());
+        let block = match target {
+            // Packed on its way to the disk.
+            Target::FourBit { .. } => BlockType::F32,
+            _ => target.block().unwrap_or(linear.weight.block()),
+        };
         let dense = merged(pool, isa, linear, MERGED)?;
         let packed = pack(&dense, block).with_context(|| format!("{} as {block}", linear.site))?;
         replaced.insert((linear.site, Part::Weight), packed);

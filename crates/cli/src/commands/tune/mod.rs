@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use porism_hub::Progress as _;
+use porism_kernels::BlockType;
 use porism_models::adapter::{Adapter, Base, attach, targets};
 use porism_models::tape::{Parameter, Parameters, TapeExecutor};
-use porism_models::{Decoder, ModelSource, load_decoder};
+use porism_models::{Decoder, ModelSource, Site, load_decoder};
 use porism_ops::OpContext;
 use porism_text::ChatTemplate;
 use porism_text::examples::Composer;
 use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
-use porism_tune::recipe::{Method, OptimizerName, Recipe, Variant};
+use porism_tune::recipe::{BaseType, Method, OptimizerName, Recipe, Variant};
 use porism_tune::scratch::Scratch;
 use porism_tune::{Alarm, Counts, Data, Event, Reading, Record, Split, Trainer, refuse_used};
 
@@ -39,6 +40,7 @@ use crate::progress::Bar;
 #[command(after_help = "Examples:
   porism tune --method lora --data examples.jsonl --output out
   porism tune --method lora --variant dora --targets q_proj,v_proj --data folder --output out --steps 200
+  porism tune --method qlora --base-type nf4 --double-quant -m folder --data examples.jsonl --output out
   porism tune --init lora > recipe.toml
   porism tune recipe.toml --set lr=1e-4
   porism tune recipe.toml --resume              go on from the newest checkpoint, to the last bit
@@ -196,6 +198,7 @@ impl Job<'_> {
         let context = OpContext { pool, isa };
         std::fs::create_dir_all(&recipe.output)
             .with_context(|| format!("cannot make the folder {}", recipe.output.display()))?;
+        self.hold_base(decoder)?;
         let frozen = decoder.clone();
         let base = Base::new(self.source, &frozen)?;
         let adapter = match recipe.method {
@@ -260,6 +263,25 @@ impl Job<'_> {
             Some(path) => Ok(Adapter::open(path, base)?),
             None => Ok(fresh(context, base, decoder, &targets(base, &self.recipe.targets)?, self.recipe)?),
         }
+    }
+
+    /// Encodes the base as the recipe wants it.
+    fn hold_base(&self, decoder: &mut Decoder) -> Result<()> {
+        let block = match self.recipe.base_type {
+            BaseType::Nf4 => BlockType::NF4,
+            BaseType::Fp4 => BlockType::FP4,
+            BaseType::Keep => {
+                let dense =
+                    decoder.linears().any(|linear| linear.weight.block().is_dense() && linear.site != Site::Head);
+                if self.recipe.method == Method::Qlora && dense {
+                    say(
+                        "note: the base is not quantized, so that qlora is lora; --base-type nf4 holds it in four bits",
+                    );
+                }
+                return Ok(());
+            }
+        };
+        Ok(decoder.stack.requantize(block, self.recipe.double_quant)?)
     }
 
     fn say_trainable(&self, parameters: &Parameters) -> Result<()> {

@@ -188,7 +188,7 @@ impl<F: Format> Decode for Quants<F> {
 /// As there.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn lay_f32<D: Decode + ?Sized>(rows: &[*const u8; 8], block: usize, to: *mut [__m256; PANEL_COLS]) {
+pub(super) unsafe fn lay_f32<D: Decode + ?Sized>(rows: &[*const u8; 8], block: usize, to: *mut [__m256; PANEL_COLS]) {
     // SAFETY: passed on.
     unsafe {
         let piece = D::piece(rows, block);
@@ -361,6 +361,14 @@ macro_rules! with_decode {
             }
             $crate::BlockType::BF16 => {
                 type $decode = $crate::linear::f32::decode::DenseBF16;
+                $body
+            }
+            $crate::BlockType::NF4 => {
+                type $decode = $crate::linear::f32::four_bit::FourBit<$crate::block::four_bit::NF4>;
+                $body
+            }
+            $crate::BlockType::FP4 => {
+                type $decode = $crate::linear::f32::four_bit::FourBit<$crate::block::four_bit::FP4>;
                 $body
             }
             other => $crate::linear::panel::with_format!(other, F => {

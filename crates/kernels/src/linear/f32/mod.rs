@@ -8,6 +8,7 @@
 pub(super) mod decode;
 #[cfg(target_arch = "x86_64")]
 mod few;
+pub(super) mod four_bit;
 #[cfg(target_arch = "x86_64")]
 mod many;
 mod rows;

@@ -230,8 +230,12 @@ macro_rules! with_format {
                 type $format = $crate::linear::panel::$name;
                 $body
             })*
-            $crate::BlockType::F32 | $crate::BlockType::F16 | $crate::BlockType::BF16 => {
-                unreachable!("dense types have no panels of quants")
+            $crate::BlockType::F32
+            | $crate::BlockType::F16
+            | $crate::BlockType::BF16
+            | $crate::BlockType::NF4
+            | $crate::BlockType::FP4 => {
+                unreachable!("dense types and tables of floats have no panels of quants")
             }
         }
     };
@@ -273,7 +277,7 @@ unsafe fn half(row: *const u8, offset: usize) -> i32 {
 /// AVX2; each pointer has four bytes at `offset`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn dwords(rows: &[*const u8; 8], offset: usize) -> __m256i {
+pub(in crate::linear) unsafe fn dwords(rows: &[*const u8; 8], offset: usize) -> __m256i {
     // SAFETY: as the caller promises.
     unsafe {
         let mut low = _mm_cvtsi32_si128(dword(rows[0], offset));
@@ -368,7 +372,7 @@ unsafe fn half_pair(rows: &[*const u8; 8], offset: usize, i: usize) -> __m256i {
 /// AVX2; each pointer has 16 bytes at `offset`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn lanes_16(rows: &[*const u8; 8], offset: usize) -> [__m256i; 4] {
+pub(in crate::linear) unsafe fn lanes_16(rows: &[*const u8; 8], offset: usize) -> [__m256i; 4] {
     // SAFETY: as the caller promises.
     unsafe {
         transpose_dwords([pair(rows, offset, 0), pair(rows, offset, 1), pair(rows, offset, 2), pair(rows, offset, 3)])
