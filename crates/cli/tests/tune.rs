@@ -95,6 +95,19 @@ fn every_variant_learns_runs_and_merges() {
         };
         assert_ne!(answer(&[]), answer(&["--adapter", &out]), "{variant}");
     }
+    // As a file of llama.cpp and back it is the same.
+    let (gguf, back) = (inside(&fixture, "lora-adapter.gguf"), inside(&fixture, "back"));
+    fixture.run(&["tune", "export", &inside(&fixture, "rslora"), "-m", model, "-o", &gguf]);
+    fixture.run(&["tune", "export", &gguf, "-m", model, "-o", &back]);
+    for other in [&gguf, &back] {
+        let args = ["measure", "divergence", model, model, &text, "--context", "32", "--json"];
+        let both = ["--adapter-a", &inside(&fixture, "rslora"), "--adapter", other];
+        let told = fixture.json(&[&args[..], &both].concat());
+        assert!(told["mean_kl"].as_f64().expect("a number") < 1e-9, "{other}: {told}");
+    }
+    let dora = inside(&fixture, "dora");
+    let ran = porism(fixture.path(), &[], &["tune", "export", &dora, "-m", model, "-o", &inside(&fixture, "d.gguf")]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("merge it instead"), "{ran:?}");
     // Two at once are the sum: one at scale 1 and the same at -1 are nothing.
     let [plus, minus] = ["1", "-1"].map(|scale| format!("{}:{scale}", inside(&fixture, "lora")));
     let args = ["measure", "divergence", model, model, &text, "--context", "32", "--json"];

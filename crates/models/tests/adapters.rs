@@ -7,11 +7,12 @@ mod tiny_model;
 use std::path::Path;
 
 use adapter_case::{ADAPTERS, Case, ID, adapted, open, pool, put_on, write_adapter};
+use porism_formats::Weight;
 use porism_kernels::Isa;
-use porism_models::adapter::{Adapter, attach, detach, merged};
+use porism_models::adapter::{Adapter, LowRank, attach, detach, merged};
 use porism_models::cpu::{Activations, CpuExecutor, CpuState, KvType};
 use porism_models::tape::{Parameters, TapeExecutor, TapeState};
-use porism_models::{Batch, Decoder, HeadRequest, load_decoder};
+use porism_models::{Batch, BlockSite, Decoder, HeadRequest, Site, load_decoder};
 use porism_ops::OpContext;
 use serde_json::Value;
 use tiny_model::TinyModel;
@@ -95,4 +96,21 @@ fn merged_weights_stand_for_the_adapter() {
             assert!(error < 1e-3, "{name} on {source:?}: {error:.1e} standard deviations");
         }
     }
+}
+
+/// The book's example: rank 16 on 4096 x 4096, and on four projections of 32 layers.
+#[test]
+fn the_books_arithmetic() {
+    let of = |rows: usize, cols: usize| Weight::from_f32(&vec![0.0; rows * cols], rows, cols).expect("a weight");
+    let pair = LowRank { a: of(16, 4096), b: of(4096, 16), scale: 2.0, magnitude: None };
+    let adapter = |layers: u32, sites: &[BlockSite]| {
+        let site = |layer: u32| sites.iter().map(move |&site| Site::Block(layer, site));
+        let low_ranks = (0..layers).flat_map(site).map(|site| (site, pair.clone())).collect();
+        Adapter { name: "the book's".into(), base_model: None, low_ranks }
+    };
+    let one = adapter(1, &[BlockSite::Query]).parameters();
+    assert_eq!(one, 131_072);
+    assert_eq!(format!("{:.2} %", 100.0 * one as f64 / (4096.0 * 4096.0)), "0.78 %");
+    let all = [BlockSite::Query, BlockSite::Key, BlockSite::Value, BlockSite::AttentionOutput];
+    assert_eq!(adapter(32, &all).parameters(), 16_777_216);
 }

@@ -10,6 +10,7 @@ mod course;
 mod data;
 mod error;
 mod log;
+pub mod memory;
 pub mod optimizer;
 pub mod passes;
 pub mod pissa;

@@ -94,7 +94,7 @@ pub fn gradients(
     steps: &mut TapeExecutor,
     micros: &[Micro],
     dropout: Option<Dropout>,
-    memory: impl Fn(usize) -> BlockMemory + Send + Copy,
+    memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<Gradients> {
     let targets: usize = micros.iter().map(Micro::targets).sum();
     let names: Vec<Parameter> = steps.parameters().iter().map(|(name, _)| name).collect();
@@ -107,7 +107,7 @@ pub fn gradients(
         // Another key for each micro-batch: keys of neighbours are far apart.
         let key = |key: u64| key.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         steps.set_dropout(dropout.map(|dropout| Dropout { key: key(dropout.key), ..dropout }));
-        let found = loss_gradients(decoder, steps, &micro.batch, &states, request, memory);
+        let found = loss_gradients(decoder, steps, &micro.batch, &states, request, &memory);
         steps.set_dropout(None);
         let (loss, mut found) = found?;
         let share = micro.targets() as f64 / targets as f64;

@@ -16,9 +16,10 @@ use crate::checkpoint::{Checkpoint, State};
 use crate::course::{Batching, Course};
 use crate::data::Data;
 use crate::log::{Log, Record};
+use crate::memory;
 use crate::optimizer::Optimizer;
 use crate::passes::{gradients, mean_loss, micros};
-use crate::recipe::{Recipe, Recompute, Switch};
+use crate::recipe::{Recipe, Switch};
 use crate::watchdog::{Alarm, Watchdog};
 use crate::{Error, Result};
 
@@ -69,6 +70,8 @@ pub struct Trainer<'a> {
     pub run: String,
     /// Whether to go on from the folder's newest checkpoint.
     pub resume: bool,
+    /// Bytes of activations that may be kept where the recipe leaves it open.
+    pub budget: u64,
 }
 
 /// Tokens of a micro-batch: enough to keep the products busy; what is held of activations grows with them.
@@ -171,14 +174,13 @@ impl Trainer<'_> {
         let examples: Vec<&Example> = batch.iter().map(|&i| &self.data.train.examples[i]).collect();
         let micros = micros(&examples, MICRO);
         let tokens: usize = micros.iter().map(|micro| micro.tokens()).sum();
-        let memory = match self.recipe.recompute {
-            Recompute::All => BlockMemory::Recompute,
-            Recompute::None | Recompute::Auto => BlockMemory::Keep,
-        };
+        let longest = micros.iter().map(|micro| micro.tokens()).max().unwrap_or(0);
+        let plan = memory::plan(self.decoder, self.recipe.recompute, longest, self.budget);
+        let memory = |block: usize| plan.get(block).copied().unwrap_or(BlockMemory::Keep);
         self.magnitudes.renew(&self.executor)?;
         let share = self.recipe.dropout as f32;
         let dropout = (share > 0.0).then(|| Dropout { share, key: dropout_key(self.recipe.seed, step) });
-        let mut found = gradients(self.decoder, &mut self.executor, &micros, dropout, move |_| memory)?;
+        let mut found = gradients(self.decoder, &mut self.executor, &micros, dropout, memory)?;
         self.magnitudes.gradients(&mut found.parts);
         let learning_rate = self.recipe.lr * self.recipe.schedule.factor(step, steps, self.recipe.warmup);
         let grad_norm = self.optimizer.clip(&mut found.parts, self.recipe.clip);

@@ -15,9 +15,10 @@ use porism_ops::OpContext;
 use porism_text::Tokenizer;
 use porism_text::examples::{Composer, Example};
 use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back, less_start, trained};
+use porism_tune::memory::{kept_bytes, plan};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::passes::{gradients, mean_loss, micros};
-use porism_tune::recipe::{Switch, Variant};
+use porism_tune::recipe::{Recompute, Switch, Variant};
 use porism_tune::{Data, Error, Outcome, Recipe, Split, Trainer, read_log};
 
 struct Model {
@@ -125,6 +126,7 @@ fn train(model: &Model, recipe: &Recipe, folder: &Path, resume: bool) -> (Outcom
         folder: folder.to_owned(),
         run: "a run".into(),
         resume,
+        budget: u64::MAX,
     };
     let outcome = trainer.train(&mut |_| {}).expect("a run");
     let now = trained(&adapter, &decoder, &trainer.executor, &trainer.magnitudes).expect("an adapter");
@@ -317,6 +319,23 @@ fn a_magnitudes_gradient_is_the_slope_of_the_loss() {
     let step = 0.02;
     let measured = (at(step) - at(-step)) / f64::from(2.0 * step);
     assert!((measured - slope).abs() < 0.02 * slope.abs(), "{measured}, by the gradient {slope}");
+}
+
+/// As many blocks keep their activations as there is room for; what they keep changes no number.
+#[test]
+fn blocks_keep_what_fits() {
+    let model = model();
+    let blocks = model.decoder.stack.blocks.len();
+    let one = kept_bytes(&model.decoder, 0, 512);
+    // 10 widths of 576, 4 times 192 numbers of keys, 3 times 1536 of the feed-forward network.
+    assert_eq!(one, 4 * 512 * (5760 + 768 + 4608));
+    let kept = |recompute, budget| {
+        let plan = plan(&model.decoder, recompute, 512, budget);
+        plan.iter().filter(|memory| **memory == BlockMemory::Keep).count()
+    };
+    assert_eq!(kept(Recompute::Auto, u64::MAX), blocks);
+    assert_eq!(kept(Recompute::Auto, 7 * one + one / 2), 7);
+    assert_eq!((kept(Recompute::Auto, 0), kept(Recompute::None, 0), kept(Recompute::All, u64::MAX)), (0, blocks, 0));
 }
 
 #[test]

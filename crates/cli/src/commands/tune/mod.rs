@@ -1,6 +1,7 @@
 //! `porism tune`: a model is taught by examples.
 
 mod dry_run;
+mod export;
 mod finish;
 mod flags;
 mod merge;
@@ -27,6 +28,7 @@ use self::flags::Flags;
 use super::figures::thousands;
 use super::words::thread_count;
 use crate::context::{Context, say, threads, usage};
+use crate::machine::available_memory;
 use crate::output;
 use crate::progress::Bar;
 
@@ -47,6 +49,7 @@ use crate::progress::Bar;
   porism tune --method lora --data examples.jsonl --dry-run
   porism tune --method full --from-scratch model.toml --data book.txt --output out --length 256 --lr 1e-3
   porism tune merge out -o merged.gguf          the adapter as a part of the weights
+  porism tune export out -o out.gguf            the adapter for llama.cpp
 
 The output folder has adapter_config.json and adapter_model.safetensors as PEFT wants them (with --method full
 the model as a Hugging Face folder, in `model`), recipe.toml, loss.svg and log.jsonl:
@@ -80,11 +83,14 @@ pub struct TuneArgs {
 #[derive(Subcommand)]
 enum What {
     Merge(merge::MergeArgs),
+    Export(export::ExportArgs),
 }
 
 pub fn run(args: &TuneArgs, context: &Context) -> Result<()> {
-    if let Some(What::Merge(args)) = &args.what {
-        return merge::run(args, context);
+    match &args.what {
+        Some(What::Merge(args)) => return merge::run(args, context),
+        Some(What::Export(args)) => return export::run(args, context),
+        None => {}
     }
     if let Some(method) = &args.init {
         let Ok(method) = serde_json::from_value::<Method>(method.as_str().into()) else {
@@ -231,6 +237,8 @@ impl Job<'_> {
             folder: recipe.output.clone(),
             run: finish::fingerprint(recipe, self.path, self.data)?,
             resume: self.resume,
+            // Half of what is there: the other half is for gradients, the head's logits, and whoever else works here.
+            budget: available_memory().map_or(u64::MAX, |bytes| bytes / 2),
         };
         let outcome = self.train(&mut trainer)?;
         match &adapter {

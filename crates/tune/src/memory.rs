@@ -1,0 +1,49 @@
+//! What a pass keeps of its activations, and which blocks run a second time to save it (Chen et al. 2016).
+
+use porism_models::tape::BlockMemory;
+use porism_models::{Decoder, DeltaKind};
+
+use crate::recipe::Recompute;
+
+/// Numbers that a block's tape holds for a token, by the operations that make them: two norms, two sums and the attention's
+/// three (queries before and behind the rotation, its result) of the width; keys and values, keys rotated; gate, up, their
+/// product; what low-rank pairs put beside their projections.
+fn numbers_of_block(decoder: &Decoder, block: usize) -> usize {
+    let config = &decoder.stack.config;
+    let keys = config.kv_heads * config.head_dim;
+    let Some(part) = decoder.stack.blocks.get(block) else { return 0 };
+    let pairs = part.linears().into_iter().flat_map(|linear| linear.deltas.iter().map(move |delta| (linear, delta)));
+    let beside: usize = pairs
+        .map(|(linear, delta)| match &delta.kind {
+            DeltaKind::LowRank { a, .. } => a.rows() + 2 * linear.out_features(),
+            DeltaKind::InputScale(_) => linear.in_features(),
+            DeltaKind::OutputScale(_) | DeltaKind::Bias(_) => linear.out_features(),
+        })
+        .sum();
+    10 * config.width + 4 * keys + 3 * config.ffn + beside
+}
+
+/// Bytes of activations that a block keeps of so many tokens, about.
+pub fn kept_bytes(decoder: &Decoder, block: usize, tokens: usize) -> u64 {
+    4 * tokens as u64 * numbers_of_block(decoder, block) as u64
+}
+
+/// Which blocks keep their activations: with `auto` as many as fit into a budget of bytes, the last ones, whose turn comes first.
+pub fn plan(decoder: &Decoder, recompute: Recompute, tokens: usize, budget: u64) -> Vec<BlockMemory> {
+    let blocks = decoder.stack.blocks.len();
+    let mut plan = vec![BlockMemory::Recompute; blocks];
+    let mut left = match recompute {
+        Recompute::All => return plan,
+        Recompute::None => u64::MAX,
+        Recompute::Auto => budget,
+    };
+    for block in (0..blocks).rev() {
+        let bytes = kept_bytes(decoder, block, tokens);
+        if bytes > left {
+            break;
+        }
+        left -= bytes;
+        plan[block] = BlockMemory::Keep;
+    }
+    plan
+}
