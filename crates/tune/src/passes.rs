@@ -10,6 +10,7 @@ use porism_text::examples::Example;
 
 use crate::Result;
 use crate::adapter::TRAINED;
+use crate::goal::Goal;
 
 /// A few examples, packed.
 #[derive(Debug)]
@@ -93,6 +94,7 @@ pub fn gradients(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
     micros: &[Micro],
+    goal: Goal<'_>,
     dropout: Option<Dropout>,
     memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<Gradients> {
@@ -101,13 +103,20 @@ pub fn gradients(
     let mut parts: Vec<Vec<f32>> = steps.parameters().iter().map(|(_, var)| vec![0.0; var.elem_count()]).collect();
     let mut total = 0.0;
     for (number, micro) in micros.iter().enumerate() {
-        let weights = vec![1.0; micro.targets()];
-        let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
         let states = micro.states(decoder);
         // Another key for each micro-batch: keys of neighbours are far apart.
         let key = |key: u64| key.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         steps.set_dropout(dropout.map(|dropout| Dropout { key: key(dropout.key), ..dropout }));
-        let found = loss_gradients(decoder, steps, &micro.batch, &states, request, &memory);
+        let found = match goal {
+            Goal::CrossEntropy => {
+                let weights = vec![1.0; micro.targets()];
+                let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
+                loss_gradients(decoder, steps, &micro.batch, &states, request, &memory).map_err(Into::into)
+            }
+            Goal::Distillation(teacher) => teacher.teach(&micro.batch, &micro.targets, |objective| {
+                Ok(loss_gradients(decoder, steps, &micro.batch, &states, objective, &memory)?)
+            }),
+        };
         steps.set_dropout(None);
         let (loss, mut found) = found?;
         let share = micro.targets() as f64 / targets as f64;

@@ -15,6 +15,7 @@ use crate::adapter::Magnitudes;
 use crate::checkpoint::{Checkpoint, State};
 use crate::course::{Batching, Course};
 use crate::data::Data;
+use crate::goal::Goal;
 use crate::log::{Log, Record};
 use crate::memory;
 use crate::optimizer::Optimizer;
@@ -60,6 +61,8 @@ pub struct Trainer<'a> {
     pub magnitudes: Magnitudes,
     /// Updates parameters.
     pub optimizer: Optimizer,
+    /// What is minimised.
+    pub goal: Goal<'a>,
     /// Settings.
     pub recipe: &'a Recipe,
     /// Examples.
@@ -180,7 +183,7 @@ impl Trainer<'_> {
         self.magnitudes.renew(&self.executor)?;
         let share = self.recipe.dropout as f32;
         let dropout = (share > 0.0).then(|| Dropout { share, key: dropout_key(self.recipe.seed, step) });
-        let mut found = gradients(self.decoder, &mut self.executor, &micros, dropout, memory)?;
+        let mut found = gradients(self.decoder, &mut self.executor, &micros, self.goal, dropout, memory)?;
         self.magnitudes.gradients(&mut found.parts);
         let learning_rate = self.recipe.lr * self.recipe.schedule.factor(step, steps, self.recipe.warmup);
         let grad_norm = self.optimizer.clip(&mut found.parts, self.recipe.clip);

@@ -19,7 +19,7 @@ use porism_tune::memory::{kept_bytes, plan};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::passes::{gradients, mean_loss, micros};
 use porism_tune::recipe::{Recompute, Switch, Variant};
-use porism_tune::{Data, Error, Outcome, Recipe, Split, Trainer, read_log};
+use porism_tune::{Data, Error, Goal, Outcome, Recipe, Split, Teacher, Trainer, read_log};
 
 struct Model {
     source: ModelSource,
@@ -121,6 +121,7 @@ fn train(model: &Model, recipe: &Recipe, folder: &Path, resume: bool) -> (Outcom
         executor,
         magnitudes,
         optimizer,
+        goal: Goal::CrossEntropy,
         recipe,
         data: &data,
         folder: folder.to_owned(),
@@ -149,9 +150,10 @@ fn gradients_are_those_of_the_whole_batch_however_it_is_cut() {
     let one = micros(&all, 1);
     let whole = micros(&all, 10_000);
     assert_eq!((one.len(), whole.len()), (5, 1));
-    let whole = gradients(&decoder, &mut executor, &whole, None, |_| BlockMemory::Keep).expect("gradients");
+    let whole =
+        gradients(&decoder, &mut executor, &whole, Goal::CrossEntropy, None, |_| BlockMemory::Keep).expect("gradients");
     for memory in [BlockMemory::Keep, BlockMemory::Recompute] {
-        let cut = gradients(&decoder, &mut executor, &one, None, |_| memory).expect("gradients");
+        let cut = gradients(&decoder, &mut executor, &one, Goal::CrossEntropy, None, |_| memory).expect("gradients");
         assert_eq!(cut.targets, whole.targets);
         assert!((cut.loss - whole.loss).abs() < 1e-5, "{} {}", cut.loss, whole.loss);
         let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -263,8 +265,11 @@ fn an_adapters_gradients_are_the_slope_of_the_loss() {
         let executor = &mut bench.executor;
         // A magnitude's length is taken as constant (section 4.3 of the paper): so it is here, too.
         bench.magnitudes.renew(executor).expect("lengths");
-        let found = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("gradients");
-        let again = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Recompute).expect("again");
+        let found = gradients(&bench.decoder, executor, &micros, Goal::CrossEntropy, dropout, |_| BlockMemory::Keep)
+            .expect("gradients");
+        let again =
+            gradients(&bench.decoder, executor, &micros, Goal::CrossEntropy, dropout, |_| BlockMemory::Recompute)
+                .expect("again");
         assert!(found.parts == again.parts, "{variant:?}: recomputed, the gradients are others");
         let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         let (own, other) = (length(&found.parts), length(&wave));
@@ -282,11 +287,69 @@ fn an_adapters_gradients_are_the_slope_of_the_loss() {
             found.parts.iter().flatten().zip(direction.iter().flatten()).map(|(g, d)| f64::from(g * d)).sum();
         let step = 0.02;
         moved(&direction, step);
-        let above = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("above").loss;
+        let above = gradients(&bench.decoder, executor, &micros, Goal::CrossEntropy, dropout, |_| BlockMemory::Keep)
+            .expect("above")
+            .loss;
         moved(&direction, -2.0 * step);
-        let below = gradients(&bench.decoder, executor, &micros, dropout, |_| BlockMemory::Keep).expect("below").loss;
+        let below = gradients(&bench.decoder, executor, &micros, Goal::CrossEntropy, dropout, |_| BlockMemory::Keep)
+            .expect("below")
+            .loss;
         let measured = (above - below) / f64::from(2.0 * step);
         assert!((measured - slope).abs() < 0.02 * slope.abs(), "{variant:?} {share}: {measured}, not {slope}");
+    }
+}
+
+/// A model that is its own teacher has nothing to learn; another one is learned from along the slope of the loss.
+#[test]
+fn a_teacher_is_learned_from() {
+    let model = model();
+    let all = examples(&model.tokenizer);
+    let micros = micros(&all.iter().collect::<Vec<_>>(), 64);
+    let mut bench = bench(&model, &recipe(), None);
+    let steps = || TapeExecutor::new(context(), Parameters::none());
+    let own = Teacher::new(&model.decoder, steps());
+    let pass = |teacher: &Teacher<'_>, bench: &mut Bench| {
+        let goal = Goal::Distillation(teacher);
+        gradients(&bench.decoder, &mut bench.executor, &micros, goal, None, |_| BlockMemory::Keep).expect("gradients")
+    };
+    let length = |parts: &[Vec<f32>]| parts.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let plain =
+        gradients(&bench.decoder, &mut bench.executor, &micros, Goal::CrossEntropy, None, |_| BlockMemory::Keep);
+    let plain = plain.expect("gradients");
+    let same = pass(&own, &mut bench);
+    assert!(same.loss.abs() < 1e-5 && length(&same.parts) < 1e-3 * length(&plain.parts), "{}", same.loss);
+    // Without a share the teacher is not heard.
+    let mut silent = Teacher::new(&model.decoder, steps());
+    silent.share = 0.0;
+    let silent = pass(&silent, &mut bench);
+    assert!((silent.loss - plain.loss).abs() < 1e-5, "{} and {}", silent.loss, plain.loss);
+    // A student that was moved comes back.
+    for top in [None, Some(50)] {
+        let mut teacher = Teacher::new(&model.decoder, steps());
+        (teacher.share, teacher.temperature, teacher.top) = (0.5, 2.0, top);
+        let vars: Vec<candle_core::Var> = bench.executor.parameters().iter().map(|(_, var)| var.clone()).collect();
+        let moved = |by: &[Vec<f32>], step: f32| {
+            for (var, by) in vars.iter().zip(by) {
+                let mut values: Vec<f32> = var.flatten_all().and_then(|v| v.to_vec1()).expect("values");
+                values.iter_mut().zip(by).for_each(|(v, d)| *v += step * d);
+                let tensor = candle_core::Tensor::from_vec(values, var.shape(), var.device()).expect("a tensor");
+                var.set(&tensor).expect("a change");
+            }
+        };
+        let wave: Vec<Vec<f32>> =
+            vars.iter().map(|var| (0..var.elem_count()).map(|i| (i as f32 * 0.731).sin()).collect()).collect();
+        moved(&wave, 0.02);
+        let found = pass(&teacher, &mut bench);
+        let slope = length(&found.parts);
+        let direction: Vec<Vec<f32>> =
+            found.parts.iter().map(|part| part.iter().map(|v| v / slope as f32).collect()).collect();
+        let step = 0.02;
+        moved(&direction, step);
+        let above = pass(&teacher, &mut bench).loss;
+        moved(&direction, -2.0 * step);
+        let below = pass(&teacher, &mut bench).loss;
+        let measured = (above - below) / f64::from(2.0 * step);
+        assert!((measured - slope).abs() < 0.03 * slope, "{top:?}: {measured}, not {slope}");
     }
 }
 
@@ -304,7 +367,8 @@ fn a_magnitudes_gradient_is_the_slope_of_the_loss() {
         (0..bench.magnitudes.values(index).expect("it").len()).map(|i| (i as f32 * 0.7).sin()).collect();
     bench.magnitudes.renew(&bench.executor).expect("lengths");
     let mut found =
-        gradients(&bench.decoder, &mut bench.executor, &micros, None, |_| BlockMemory::Keep).expect("gradients");
+        gradients(&bench.decoder, &mut bench.executor, &micros, Goal::CrossEntropy, None, |_| BlockMemory::Keep)
+            .expect("gradients");
     bench.magnitudes.gradients(&mut found.parts);
     let slope: f64 = found.parts[index].iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
     let mut at = |step: f32| {

@@ -6,10 +6,11 @@
 //! memory cost"). The head takes its rows a few at a time, since their logits are the largest thing there is.
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
-use porism_ops::{inner_product, kl, log_prob_of, quietly};
+use candle_core::{Tensor, Var};
+use porism_ops::{inner_product, quietly};
 
-use super::{TapeExecutor, TapeState, check_targets};
+use super::objective::Objective;
+use super::{TapeExecutor, TapeState};
 use crate::batch::Batch;
 use crate::decoder::Decoder;
 use crate::steps::HeadRequest;
@@ -27,7 +28,7 @@ pub enum BlockMemory {
 /// Rows of logits that exist at a time.
 const HEAD_ROWS: usize = 128;
 
-/// The loss of a request (cross-entropy or KL) and the gradients of everything trained that took part:
+/// The loss of an objective (a [`HeadRequest`] for cross-entropy or KL, say) and the gradients of everything trained that took part:
 /// [`super::Parameters`], seeds, tensors of slots. Look a tensor's gradient up by the tensor.
 ///
 /// `states` are where the sequences stand before the batch; they are not changed.
@@ -36,10 +37,10 @@ pub fn loss_gradients(
     steps: &mut TapeExecutor,
     batch: &Batch,
     states: &[TapeState],
-    request: HeadRequest<'_>,
-    memory: impl Fn(usize) -> BlockMemory + Send,
+    objective: impl Objective,
+    memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<(f32, GradStore)> {
-    quietly(|| on_one_thread(decoder, steps, batch, states, request, memory))
+    quietly(|| on_one_thread(decoder, steps, batch, states, &objective, &memory))
 }
 
 /// [`loss_gradients`] on the thread that calls it; the operations' work is on their pool.
@@ -48,8 +49,8 @@ fn on_one_thread(
     steps: &mut TapeExecutor,
     batch: &Batch,
     states: &[TapeState],
-    request: HeadRequest<'_>,
-    memory: impl Fn(usize) -> BlockMemory,
+    objective: &dyn Objective,
+    memory: &dyn Fn(usize) -> BlockMemory,
 ) -> Result<(f32, GradStore)> {
     batch.check(states.len())?;
     let embedded = decoder.stack.embed(steps, batch)?;
@@ -64,7 +65,7 @@ fn on_one_thread(
     }
 
     let input = Var::from_tensor(&x)?.into_inner();
-    let (loss, mut total) = head(decoder, steps, batch, &input, request)?;
+    let (loss, mut total) = head(decoder, steps, batch, &input, objective)?;
     let above = gradient(&mut total, &input)?;
     // An observer has seen every activation once; a second run of a block is not news.
     let probe = steps.set_probe(None);
@@ -78,7 +79,7 @@ fn on_one_thread(
     Ok((loss, total))
 }
 
-/// The loss of a request alone. Nothing of a block is held once the next has its input.
+/// The loss of an objective alone. Nothing of a block is held once the next has its input.
 ///
 /// # Errors
 /// As for [`loss_gradients`].
@@ -87,15 +88,24 @@ pub fn loss(
     steps: &mut TapeExecutor,
     batch: &Batch,
     states: &[TapeState],
-    request: HeadRequest<'_>,
+    objective: impl Objective,
 ) -> Result<f32> {
+    let x = hidden(decoder, steps, batch, states)?;
+    quietly(|| head_loss(decoder, steps, batch, &x, &objective, &mut |_| Ok(())))
+}
+
+/// What the last block gives, `[rows, width]`: [`Decoder::finish`] makes logits of it. Nothing hangs on it.
+///
+/// # Errors
+/// As for [`loss_gradients`].
+pub fn hidden(decoder: &Decoder, steps: &mut TapeExecutor, batch: &Batch, states: &[TapeState]) -> Result<Tensor> {
     quietly(|| {
         batch.check(states.len())?;
         let mut x = decoder.stack.embed(steps, batch)?.detach();
         for i in 0..decoder.stack.blocks.len() {
             x = decoder.stack.block(i, steps, x, batch, &mut states.to_vec())?.detach();
         }
-        head_loss(decoder, steps, batch, &x, request, &mut |_| Ok(()))
+        Ok(x)
     })
 }
 
@@ -136,10 +146,10 @@ fn head(
     steps: &mut TapeExecutor,
     batch: &Batch,
     x: &Tensor,
-    request: HeadRequest<'_>,
+    objective: &dyn Objective,
 ) -> Result<(f32, GradStore)> {
     let mut gradients: Option<GradStore> = None;
-    let loss = head_loss(decoder, steps, batch, x, request, &mut |value| {
+    let loss = head_loss(decoder, steps, batch, x, objective, &mut |value| {
         let found = value.backward()?;
         match &mut gradients {
             Some(all) => all.extend(found)?,
@@ -157,48 +167,16 @@ fn head_loss(
     steps: &mut TapeExecutor,
     batch: &Batch,
     x: &Tensor,
-    request: HeadRequest<'_>,
+    objective: &dyn Objective,
     see: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<f32> {
     let context = steps.context().clone();
-    let n = batch.wanted.len();
-    let vocab = decoder.head.linear.out_features();
-    // How much of the whole each row is.
-    let share: Vec<f32> = match request {
-        HeadRequest::CrossEntropy { targets, weights } if targets.len() == n && weights.len() == n => {
-            let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-            if !total.is_finite() || total == 0.0 {
-                return Err(Error::Batch(format!("the weights of {n} rows sum to {total}: there is nothing to learn")));
-            }
-            weights.iter().map(|&w| (f64::from(w) / total) as f32).collect()
-        }
-        HeadRequest::KlTo { log_probs } if log_probs.len() == n * vocab => vec![1.0 / n as f32; n],
-        HeadRequest::CrossEntropy { .. } | HeadRequest::KlTo { .. } => {
-            return Err(Error::Batch(format!("the targets do not fit the {n} wanted rows")));
-        }
-        _ => return Err(Error::Batch("only cross-entropy and KL are losses".into())),
-    };
-    // Rows that count for nothing, a prompt's for example, need no logits.
-    let counted: Vec<usize> = (0..n).filter(|&row| share[row] != 0.0).collect();
+    let counted = objective.counted(batch.wanted.len(), decoder.head.linear.out_features())?;
     let mut loss = 0.0;
     for rows in counted.chunks(HEAD_ROWS) {
         let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };
         let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;
-        let value = match request {
-            HeadRequest::CrossEntropy { targets, .. } => {
-                let targets: Vec<u32> = rows.iter().map(|&row| targets[row]).collect();
-                check_targets(&logits, &targets)?;
-                let share: Vec<f32> = rows.iter().map(|&row| -share[row]).collect();
-                let share = Tensor::from_vec(share, (rows.len(), 1), &Device::Cpu)?;
-                inner_product(&log_prob_of(&context, &logits, &targets)?, &share)?
-            }
-            HeadRequest::KlTo { log_probs } => {
-                let log_probs: Vec<f32> =
-                    rows.iter().flat_map(|&row| &log_probs[row * vocab..(row + 1) * vocab]).copied().collect();
-                kl(&context, &logits, &log_probs)?.affine(rows.len() as f64 / n as f64, 0.0)?
-            }
-            _ => return Err(Error::Batch("only cross-entropy and KL are losses".into())),
-        };
+        let value = objective.part(&context, &logits, rows)?;
         loss += f64::from(value.get(0)?.get(0)?.to_scalar::<f32>()?);
         see(&value)?;
     }

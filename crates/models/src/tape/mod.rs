@@ -7,6 +7,7 @@
 
 mod deltas;
 mod gradients;
+mod objective;
 mod parameters;
 mod state;
 
@@ -30,7 +31,8 @@ use crate::steps::Steps;
 use crate::{Error, Result};
 
 pub use deltas::Dropout;
-pub use gradients::{BlockMemory, loss, loss_gradients};
+pub use gradients::{BlockMemory, hidden, loss, loss_gradients};
+pub use objective::{Distillation, Objective, TeacherLogits};
 pub use parameters::{DeltaPart, Parameter, Parameters};
 pub use state::TapeState;
 

@@ -22,7 +22,7 @@ use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::recipe::{BaseType, Method, OptimizerName, Recipe, Variant};
 use porism_tune::scratch::Scratch;
-use porism_tune::{Alarm, Counts, Data, Event, Reading, Record, Split, Trainer, refuse_used};
+use porism_tune::{Alarm, Counts, Data, Event, Goal, Reading, Record, Split, Trainer, refuse_used};
 
 use self::flags::Flags;
 use super::figures::thousands;
@@ -232,6 +232,7 @@ impl Job<'_> {
             executor: TapeExecutor::new(context, parameters),
             magnitudes,
             optimizer,
+            goal: Goal::CrossEntropy,
             recipe,
             data: self.data,
             folder: recipe.output.clone(),
