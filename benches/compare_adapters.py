@@ -2,7 +2,7 @@
 
     pip install peft torch transformers
     porism convert MODEL.gguf -o FOLDER --to f32
-    python benches/compare_adapters.py --porism target/release/porism --folder FOLDER [--gguf F32.gguf] >> results.jsonl
+    python benches/compare_adapters.py --porism target/release/porism --folder FOLDER [--steps 4] >> results.jsonl
 
 For each variant porism tunes a few updates and PEFT loads the folder; then PEFT makes an adapter with random numbers and
 porism loads it, from the folder and from the GGUF file that `porism tune export` makes of it. For five prompts the thousand
@@ -49,21 +49,23 @@ def ours(a, adapter):
         command = [a.porism, "run", "-m", a.folder, "--raw", prompt, "--adapter", str(adapter), "--activations", "f32"]
         command += ["--max-tokens", "1", "--temperature", "0", "--top-logprobs", "1000", "--json"]
         told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        found.append({row["id"]: row["logprob"] for row in told["tokens"][0]["top_logprobs"]})
+        # A model that ends its answer at once says nothing of the others.
+        found.append({row["id"]: row["logprob"] for token in told["tokens"] for row in token["top"]})
     return found
 
 
 def largest(a, tokenizer, model, adapter):
-    """The largest difference of a log-probability, in standard deviations of the peer's logits."""
+    """Prompts, and the largest difference of a log-probability in standard deviations of the peer's logits."""
     model.eval()
-    worst = 0.0
+    worst, compared = 0.0, 0
     for prompt, likely in zip(PROMPTS, ours(a, adapter)):
         with torch.no_grad():
             logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1].double()
         expected = torch.log_softmax(logits, dim=-1)
         differences = [abs(value - expected[token].item()) for token, value in likely.items()]
-        worst = max(worst, max(differences) / logits.std().item())
-    return worst
+        worst = max(worst, max(differences, default=0.0) / logits.std().item())
+        compared += bool(differences)
+    return {"prompts": compared, "largest_error_std": worst}
 
 
 def main():
@@ -88,7 +90,7 @@ def main():
             subprocess.run(command, check=True, capture_output=True)
             peer = PeftModel.from_pretrained(base(), str(out))
             row = {"writer": "porism", "reader": "peft", "variant": variant, "file": "folder"}
-            row["largest_error_std"] = largest(a, tokenizer, peer, out)
+            row.update(largest(a, tokenizer, peer, out))
             print(json.dumps(row), flush=True)
         for variant in ["lora", "rslora", "dora"]:
             config = LoraConfig(
@@ -111,7 +113,7 @@ def main():
                 subprocess.run(command, check=True, capture_output=True)
             for kind, path in files.items():
                 row = {"writer": "peft", "reader": "porism", "variant": variant, "file": kind}
-                row["largest_error_std"] = largest(a, tokenizer, peer, path)
+                row.update(largest(a, tokenizer, peer, path))
                 print(json.dumps(row), flush=True)
 
 

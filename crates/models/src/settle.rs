@@ -43,6 +43,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// Gives the pages back that projections and tables were read from: where values that are trained take their place, nobody
+    /// reads them soon.
+    pub fn release(&self) {
+        let table = &self.stack.embeddings.tokens.weight;
+        let weights = self.linears().map(|linear| &linear.weight).chain([table]);
+        let mut storages: Vec<&Arc<dyn Storage>> = weights.map(Weight::storage).collect();
+        storages.dedup_by_key(|s| s.bytes().as_ptr());
+        storages.iter().for_each(|s| s.release(s.bytes()));
+    }
+
     /// What is copied, always in the same order.
     fn settling(&mut self) -> Vec<&mut Weight> {
         let (stack, head) = (&mut self.stack, &mut self.head);

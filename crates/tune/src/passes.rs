@@ -100,7 +100,8 @@ pub fn gradients(
 ) -> Result<Gradients> {
     let targets: usize = micros.iter().map(Micro::targets).sum();
     let names: Vec<Parameter> = steps.parameters().iter().map(|(name, _)| name).collect();
-    let mut parts: Vec<Vec<f32>> = steps.parameters().iter().map(|(_, var)| vec![0.0; var.elem_count()]).collect();
+    // A sum begins with the first gradient that comes: of a whole model two would not be held for nothing.
+    let mut parts: Vec<Vec<f32>> = vec![Vec::new(); names.len()];
     let mut total = 0.0;
     for (number, micro) in micros.iter().enumerate() {
         let states = micro.states(decoder);
@@ -124,10 +125,18 @@ pub fn gradients(
         for (name, sum) in names.iter().zip(&mut parts) {
             let Some(var) = steps.parameters().get(*name) else { continue };
             let Some(gradient) = found.remove(var.as_tensor()) else { continue };
-            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+            let mut gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
             let share = share as f32;
-            sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += share * g);
+            if sum.is_empty() {
+                gradient.iter_mut().for_each(|g| *g *= share);
+                *sum = gradient;
+            } else {
+                sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += share * g);
+            }
         }
+    }
+    for (sum, (_, var)) in parts.iter_mut().zip(steps.parameters().iter()) {
+        sum.resize(var.elem_count(), 0.0);
     }
     Ok(Gradients { loss: total, targets, parts })
 }

@@ -222,7 +222,11 @@ impl Job<'_> {
                 }
                 Parameters::adapter(decoder, TRAINED)?
             }
-            None => Parameters::full(decoder)?,
+            None => {
+                let parameters = Parameters::full(decoder)?;
+                decoder.release();
+                parameters
+            }
         };
         let magnitudes = adapter.as_ref().map_or_else(Magnitudes::default, |a| Magnitudes::of(a, decoder, &parameters));
         self.say_trainable(&parameters)?;
