@@ -28,9 +28,7 @@ impl Decoder {
         let bytes: Vec<&[u8]> = weights.iter().map(Weight::bytes).collect();
         let (room, starts) = gather(pool, &bytes, &|slice, piece| weights[slice].storage().release(piece));
         // The system maps some pages around each that is asked for, and these are still there.
-        let mut storages: Vec<&Arc<dyn Storage>> = weights.iter().map(Weight::storage).collect();
-        storages.dedup_by_key(|s| s.bytes().as_ptr());
-        storages.iter().for_each(|s| s.release(s.bytes()));
+        release_storages(weights.iter());
         let room: Arc<dyn Storage> = Arc::new(room);
         for (weight, &start) in self.settling().into_iter().zip(&starts) {
             *weight = weight.at(room.clone(), start)?;
@@ -47,10 +45,7 @@ impl Decoder {
     /// reads them soon.
     pub fn release(&self) {
         let table = &self.stack.embeddings.tokens.weight;
-        let weights = self.linears().map(|linear| &linear.weight).chain([table]);
-        let mut storages: Vec<&Arc<dyn Storage>> = weights.map(Weight::storage).collect();
-        storages.dedup_by_key(|s| s.bytes().as_ptr());
-        storages.iter().for_each(|s| s.release(s.bytes()));
+        release_storages(self.linears().map(|linear| &linear.weight).chain([table]));
     }
 
     /// What is copied, always in the same order.
@@ -68,6 +63,13 @@ impl Decoder {
         weights.extend(norms.into_iter().flat_map(|norm| std::iter::once(&mut norm.weight).chain(&mut norm.bias)));
         weights
     }
+}
+
+/// Gives back all pages of what weights lie in.
+fn release_storages<'a>(weights: impl Iterator<Item = &'a Weight>) {
+    let mut storages: Vec<&Arc<dyn Storage>> = weights.map(Weight::storage).collect();
+    storages.dedup_by_key(|s| s.bytes().as_ptr());
+    storages.iter().for_each(|s| s.release(s.bytes()));
 }
 
 /// A projection's weight and its biases.

@@ -93,6 +93,16 @@ impl Site {
             _ => false,
         }
     }
+
+    /// The projections that a tensor of this site holds, one below the other: itself, or what it fuses.
+    pub(crate) fn parts(self) -> Vec<Site> {
+        use BlockSite::{Gate, GateUp, Key, Query, QueryKeyValue, Up, Value};
+        match self {
+            Site::Block(i, QueryKeyValue) => [Query, Key, Value].map(|s| Site::Block(i, s)).to_vec(),
+            Site::Block(i, GateUp) => [Gate, Up].map(|s| Site::Block(i, s)).to_vec(),
+            other => vec![other],
+        }
+    }
 }
 
 impl fmt::Display for Site {

@@ -3,10 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use porism_models::steps::HeadRequest;
-use porism_models::tape::{Distillation, TapeExecutor, TapeState, hidden};
+use porism_models::tape::{Distillation, TapeExecutor, hidden};
 use porism_models::{Batch, Decoder};
 
 use crate::Result;
+use crate::passes::Micro;
 
 /// What a run minimises.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,17 +38,11 @@ impl<'a> Teacher<'a> {
         Teacher { decoder, steps: Mutex::new(steps), share: 1.0, temperature: 1.0, top: None }
     }
 
-    /// Calls `learn` with the objective for a batch.
-    pub(crate) fn teach<R>(
-        &self,
-        batch: &Batch,
-        targets: &[u32],
-        learn: impl FnOnce(&Distillation<'_>) -> Result<R>,
-    ) -> Result<R> {
+    /// Calls `learn` with the objective for a micro-batch.
+    pub(crate) fn teach<R>(&self, micro: &Micro, learn: impl FnOnce(&Distillation<'_>) -> Result<R>) -> Result<R> {
         let lock = || self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let sequences = batch.spans.iter().map(|span| span.sequence + 1).max().unwrap_or(0);
-        let states = vec![TapeState::new(&self.decoder.stack.config); sequences];
-        let x = hidden(self.decoder, &mut lock(), batch, &states)?;
+        let Micro { batch, targets, .. } = micro;
+        let x = hidden(self.decoder, &mut lock(), batch, &micro.states(self.decoder))?;
         // Logits are made for the rows whose turn it is.
         let logits = |rows: &[usize], out: &mut Vec<f32>| -> porism_models::Result<()> {
             let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };

@@ -15,8 +15,8 @@ use crate::goal::Goal;
 /// A few examples, packed.
 #[derive(Debug)]
 pub struct Micro {
-    batch: Batch,
-    targets: Vec<u32>,
+    pub(crate) batch: Batch,
+    pub(crate) targets: Vec<u32>,
     sequences: usize,
 }
 
@@ -49,7 +49,8 @@ impl Micro {
         self.batch.len()
     }
 
-    fn states(&self, decoder: &Decoder) -> Vec<TapeState> {
+    /// Where its sequences stand before it: at their beginning.
+    pub(crate) fn states(&self, decoder: &Decoder) -> Vec<TapeState> {
         vec![TapeState::new(&decoder.stack.config); self.sequences]
     }
 }
@@ -114,7 +115,7 @@ pub fn gradients(
                 let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
                 loss_gradients(decoder, steps, &micro.batch, &states, request, &memory).map_err(Into::into)
             }
-            Goal::Distillation(teacher) => teacher.teach(&micro.batch, &micro.targets, |objective| {
+            Goal::Distillation(teacher) => teacher.teach(micro, |objective| {
                 Ok(loss_gradients(decoder, steps, &micro.batch, &states, objective, &memory)?)
             }),
         };

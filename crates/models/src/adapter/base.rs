@@ -106,12 +106,7 @@ impl<'a> Base<'a> {
 
     /// The projections that a tensor holds, one below the other; none if this base has not got it.
     pub(super) fn parts(&self, site: Site) -> Vec<Site> {
-        use BlockSite::{Gate, GateUp, Key, Query, QueryKeyValue, Up, Value};
-        let parts = match site {
-            Site::Block(i, QueryKeyValue) => [Query, Key, Value].map(|s| Site::Block(i, s)).to_vec(),
-            Site::Block(i, GateUp) => [Gate, Up].map(|s| Site::Block(i, s)).to_vec(),
-            other => vec![other],
-        };
+        let parts = site.parts();
         if parts.iter().all(|p| self.shapes.contains_key(p)) { parts } else { Vec::new() }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use porism_formats::Weight;
 
 use super::plan::Plan;
-use crate::site::{BlockSite, Site};
+use crate::site::Site;
 use crate::source::ModelSource;
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ pub(super) fn replace(plan: &mut Plan, source: &ModelSource, by: &Replaced) -> R
     for item in &mut plan.items {
         let Some(site) = item.site else { continue };
         let part = if item.bias { Part::Bias } else { Part::Weight };
-        let keys: Vec<(Site, Part)> = parts(site).into_iter().map(|site| (site, part)).collect();
+        let keys: Vec<(Site, Part)> = site.parts().into_iter().map(|site| (site, part)).collect();
         let own: Vec<&Weight> = keys.iter().filter_map(|key| by.get(key)).collect();
         let weight = match own[..] {
             [] => continue,
@@ -63,16 +63,6 @@ pub(super) fn replace(plan: &mut Plan, source: &ModelSource, by: &Replaced) -> R
             Err(Error::Convert(format!("{}: there is no tensor for the {what} of {site}, which is new", source.name())))
         }
         None => Ok(()),
-    }
-}
-
-/// The projections that a tensor holds, one below the other.
-fn parts(site: Site) -> Vec<Site> {
-    use BlockSite::{Gate, GateUp, Key, Query, QueryKeyValue, Up, Value};
-    match site {
-        Site::Block(i, QueryKeyValue) => [Query, Key, Value].map(|part| Site::Block(i, part)).to_vec(),
-        Site::Block(i, GateUp) => [Gate, Up].map(|part| Site::Block(i, part)).to_vec(),
-        other => vec![other],
     }
 }
 
