@@ -25,6 +25,23 @@ pub fn add_to(pool: &Pool, isa: Isa, a: &mut [f32], b: &[f32]) {
     for_rows(pool, 1, a, |first, part| add_to_part(isa, &b[first..first + part.len()], part));
 }
 
+/// `a += factor * b`, element by element, in one rounding.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_scaled_to(pool: &Pool, isa: Isa, a: &mut [f32], factor: f32, b: &[f32]) {
+    assert_eq!(a.len(), b.len(), "add_scaled_to: lengths differ");
+    for_rows(pool, 1, a, |first, part| add_scaled_to_part(isa, factor, &b[first..first + part.len()], part));
+}
+
+by_isa! {
+    fn add_scaled_to_part(factor: f32, b: &[f32], a: &mut [f32]) {
+        for (a, &b) in a.iter_mut().zip(b) {
+            *a = factor.mul_add(b, *a);
+        }
+    }
+}
+
 by_isa! {
     fn add_to_part(b: &[f32], a: &mut [f32]) {
         for (a, &b) in a.iter_mut().zip(b) {
@@ -57,6 +74,9 @@ mod tests {
             let mut out = vec![0.0; a.len()];
             add_scaled(&Pool::new(2), isa, &a, 0.3, &b, &mut out);
             assert_eq!(out, want, "{}", isa.name());
+            let mut onto = a.clone();
+            add_scaled_to(&Pool::new(2), isa, &mut onto, 0.3, &b);
+            assert_eq!(onto, want, "{}", isa.name());
             let mut sum = a.clone();
             add_to(&Pool::new(2), isa, &mut sum, &b);
             assert!(sum.iter().zip(a.iter().zip(&b)).all(|(s, (a, b))| *s == a + b), "{}", isa.name());

@@ -15,7 +15,7 @@ pub(crate) struct Disjoint<'a, T> {
     owner: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: threads get at the elements only through `part`, whose callers keep the parts disjoint, so
+// SAFETY: threads get at the elements only through `part` and `start`, whose callers keep the parts disjoint, so
 // sharing the handle amounts to sending `&mut [T]`s.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
@@ -23,6 +23,11 @@ impl<'a, T> Disjoint<'a, T> {
     /// Takes the slice for as long as its parts are in use.
     pub(crate) fn new(slice: &'a mut [T]) -> Disjoint<'a, T> {
         Disjoint { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
+    }
+
+    /// Where the elements lie, for rectangles that are no slices.
+    pub(crate) fn start(&self) -> *mut T {
+        self.start
     }
 
     /// The elements `range`.

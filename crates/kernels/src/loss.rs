@@ -2,7 +2,7 @@
 //! cross-entropy, and the Kullback-Leibler divergence from a teacher. Log-softmax is fused in, so
 //! nothing of the logits' size is written in the forward pass.
 
-use crate::disjoint::{Disjoint, for_rows};
+use crate::disjoint::{Disjoint, for_rows, for_rows2};
 use crate::exp::exp;
 use crate::lanes::{by_isa, sum};
 use crate::softmax::{STRETCH, max_and_log_sum};
@@ -38,6 +38,29 @@ pub fn log_prob_of_backward(
             let row = first + i;
             let logits = &logits[row * vocab..(row + 1) * vocab];
             log_prob_of_row_backward(isa, logits, targets[row], dy[row], dlogits);
+        }
+    });
+}
+
+/// [`log_prob_of`], and in the place of the logits its gradient as of [`log_prob_of_backward`]: there is no second array of
+/// their size.
+///
+/// # Panics
+/// As [`log_prob_of`].
+pub fn log_prob_of_with_gradient(
+    pool: &Pool,
+    isa: Isa,
+    vocab: usize,
+    logits: &mut [f32],
+    targets: &[u32],
+    dy: &[f32],
+    out: &mut [f32],
+) {
+    check(vocab, logits, targets);
+    assert!(dy.len() == targets.len() && out.len() == targets.len(), "log_prob_of_with_gradient: one number a row");
+    for_rows2(pool, vocab, logits, 1, out, |first, rows, out| {
+        for (i, (logits, out)) in rows.chunks_exact_mut(vocab).zip(out).enumerate() {
+            *out = log_prob_of_row_with_gradient(isa, targets[first + i], dy[first + i], logits);
         }
     });
 }
@@ -173,6 +196,22 @@ by_isa! {
 }
 
 by_isa! {
+    fn log_prob_of_row_with_gradient(target: u32, dy: f32, logits: &mut [f32]) -> f32 {
+        let (top, log_sum) = max_and_log_sum(logits);
+        let log_prob = (logits[target as usize] - top) - log_sum;
+        if dy == 0.0 {
+            logits.fill(0.0);
+            return log_prob;
+        }
+        for z in logits.iter_mut() {
+            *z = exp((*z - top) - log_sum) * -dy;
+        }
+        logits[target as usize] += dy;
+        log_prob
+    }
+}
+
+by_isa! {
     fn kl_row(logits: &[f32], teacher: &[f32]) -> f32 {
         let (top, log_sum) = max_and_log_sum(logits);
         let mut terms = [0.0f32; STRETCH];
@@ -246,6 +285,21 @@ mod tests {
         let mut logits = wide(&Numbers::new(9).normal(4 * VOCAB));
         logits[VOCAB + 3] = f64::NEG_INFINITY;
         log_probs(&logits).iter().map(|&v| v as f32).collect()
+    }
+
+    #[test]
+    fn a_gradient_in_the_place_of_logits_is_the_gradient() {
+        let pool = Pool::new(2);
+        let logits = Numbers::new(5).normal(4 * VOCAB);
+        let dy = [0.7, 0.0, -1.5, 2.0];
+        for isa in Isa::available() {
+            let (mut want, mut log_probs) = (vec![0.0; logits.len()], [0.0; 4]);
+            log_prob_of(&pool, isa, VOCAB, &logits, &TARGETS, &mut log_probs);
+            log_prob_of_backward(&pool, isa, VOCAB, &logits, &TARGETS, &dy, &mut want);
+            let (mut place, mut out) = (logits.clone(), [0.0; 4]);
+            log_prob_of_with_gradient(&pool, isa, VOCAB, &mut place, &TARGETS, &dy, &mut out);
+            assert_eq!((place, out), (want, log_probs), "{}", isa.name());
+        }
     }
 
     #[test]

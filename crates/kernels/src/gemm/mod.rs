@@ -64,17 +64,66 @@ pub(crate) fn multiply(
     if m == 0 || n == 0 {
         return;
     }
-    // In wide arithmetic: the vector build relies on it for its pointers.
-    let end = |rows: usize, stride: usize, last: usize| (rows as u128 - 1) * stride as u128 + last as u128;
+    assert!(
+        end(m, c_stride, n) <= c.len() as u128 && (m == 1 || c_stride >= n),
+        "gemm: C is too short for {m} x {n} at stride {c_stride}, or its rows overlap"
+    );
+    let to = c.as_mut_ptr();
+    // SAFETY: all of C's elements exist, and nobody else has them.
+    unsafe { product(isa, start, (m, n, k), a, (b, b_stride), (to, c_stride), (to, c_stride)) }
+}
+
+/// [`multiply`] with sums that come from one place and go to another, whose rows others may write between.
+///
+/// # Panics
+/// If `n` is not a multiple of 16 or a slice is too short.
+///
+/// # Safety
+/// `n` numbers behind each `to.0 + i * to.1` exist, and nobody else reads or writes them meanwhile.
+pub(crate) unsafe fn multiply_into(
+    isa: Isa,
+    start: Start,
+    (m, n, k): (usize, usize, usize),
+    a: Strided<'_>,
+    b: (&[f32], usize),
+    (from, from_stride): (&[f32], usize),
+    to: (*mut f32, usize),
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        start == Start::Zero || end(m, from_stride, n) <= from.len() as u128,
+        "gemm: the sums are too short for {m} x {n} at stride {from_stride}"
+    );
+    // SAFETY: the sums were just checked; the rest as the caller promises.
+    unsafe { product(isa, start, (m, n, k), a, b, (from.as_ptr(), from_stride), to) }
+}
+
+/// Where the last of `rows` rows ends. In wide arithmetic: the vector build relies on it for its pointers.
+fn end(rows: usize, stride: usize, last: usize) -> u128 {
+    (rows as u128 - 1) * stride as u128 + last as u128
+}
+
+/// # Safety
+/// There is at least one row and one column. `n` numbers exist behind each `c.0 + i * c.1`, which nobody else has, and,
+/// unless sums begin with zero and are not added to any, behind each `from.0 + i * from.1`. Either both are the same or they do not overlap.
+unsafe fn product(
+    isa: Isa,
+    start: Start,
+    (m, n, k): (usize, usize, usize),
+    a: Strided<'_>,
+    (b, b_stride): (&[f32], usize),
+    (from, from_row): (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+) {
     assert!(
         n.is_multiple_of(COLS)
             && (k == 0
                 || end(m, a.row_stride, 0) + end(k, a.col_stride, 0) < a.data.len() as u128
-                    && end(k, b_stride, n) <= b.len() as u128)
-            && end(m, c_stride, n) <= c.len() as u128,
+                    && end(k, b_stride, n) <= b.len() as u128),
         "gemm: a slice is too short for {m} x {n} x {k}"
     );
-    assert!(m == 1 || c_stride >= n, "gemm: rows of {n} overlap at stride {c_stride}");
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx2 && std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         let tile = kernel::Tile {
@@ -84,12 +133,14 @@ pub(crate) fn multiply(
             a_col: a.col_stride,
             b: b.as_ptr(),
             b_row: b_stride,
-            c: c.as_mut_ptr(),
-            c_row: c_stride,
+            from,
+            from_row,
+            c,
+            c_row,
         };
         let avx512 = isa >= Isa::Avx2Vnni && std::arch::is_x86_feature_detected!("avx512f");
-        // SAFETY: the processor was just found to have the features, and the assertions above say that all
-        // elements exist.
+        // SAFETY: the processor was just found to have the features; A and B were checked, and the caller promises
+        // the rest.
         unsafe {
             match start {
                 Start::Zero if avx512 => wide::tiles::<{ kernel::ZERO }>(tile, m, n),
@@ -105,12 +156,14 @@ pub(crate) fn multiply(
     let _ = isa;
     for i in 0..m {
         for j in 0..n {
-            let at = i * c_stride + j;
-            let mut sum = if start == Start::Resume { c[at] } else { 0.0 };
+            // SAFETY: the caller promises that it exists, where sums are begun with or added to something.
+            let before = if start == Start::Zero { 0.0 } else { unsafe { *from.add(i * from_row + j) } };
+            let mut sum = if start == Start::Resume { before } else { 0.0 };
             for p in 0..k {
                 sum = a.data[i * a.row_stride + p * a.col_stride].mul_add(b[p * b_stride + j], sum);
             }
-            c[at] = if start == Start::Add { c[at] + sum } else { sum };
+            // SAFETY: the caller promises that it exists.
+            unsafe { *c.add(i * c_row + j) = if start == Start::Add { before + sum } else { sum } };
         }
     }
 }

@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::COLS;
-use super::kernel::{ADD, RESUME, Tile, next_rows};
+use super::kernel::{ADD, RESUME, Tile};
 
 /// Rows of a tile.
 const ROWS: usize = 8;
@@ -17,27 +16,22 @@ const ROWS: usize = 8;
 /// AVX-512 F; `n` is a multiple of 16, and all elements exist.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn tiles<const START: u8>(whole: Tile, m: usize, n: usize) {
-    for j in (0..n).step_by(COLS) {
-        let mut i = 0;
-        while i < m {
-            let rows = next_rows(m - i, ROWS);
-            // SAFETY: row `i` and column `j` exist, and `rows` rows from there on.
-            unsafe {
-                let tile = whole.at(i, j);
-                match rows {
-                    8 => run::<8, START>(tile),
-                    7 => run::<7, START>(tile),
-                    6 => run::<6, START>(tile),
-                    5 => run::<5, START>(tile),
-                    4 => run::<4, START>(tile),
-                    3 => run::<3, START>(tile),
-                    2 => run::<2, START>(tile),
-                    _ => run::<1, START>(tile),
-                }
+    whole.corners(m, n, ROWS, |row, column, rows| {
+        // SAFETY: the processor has AVX-512 F; row and column exist, and `rows` rows from there on.
+        unsafe {
+            let tile = whole.at(row, column);
+            match rows {
+                8 => run::<8, START>(tile),
+                7 => run::<7, START>(tile),
+                6 => run::<6, START>(tile),
+                5 => run::<5, START>(tile),
+                4 => run::<4, START>(tile),
+                3 => run::<3, START>(tile),
+                2 => run::<2, START>(tile),
+                _ => run::<1, START>(tile),
             }
-            i += rows;
         }
-    }
+    });
 }
 
 /// M rows by 16 columns.
@@ -47,13 +41,13 @@ pub(super) unsafe fn tiles<const START: u8>(whole: Tile, m: usize, n: usize) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn run<const M: usize, const START: u8>(tile: Tile) {
-    let Tile { k, mut a, a_row, a_col, mut b, b_row, c, c_row } = tile;
+    let Tile { k, mut a, a_row, a_col, mut b, b_row, from, from_row, c, c_row } = tile;
     let mut acc = [_mm512_setzero_ps(); M];
     // SAFETY: as the caller promises; pointers past the last step are not read.
     unsafe {
         if START == RESUME {
             for (i, acc) in acc.iter_mut().enumerate() {
-                *acc = _mm512_loadu_ps(c.add(i * c_row));
+                *acc = _mm512_loadu_ps(from.add(i * from_row));
             }
         }
         for _ in 0..k {
@@ -72,8 +66,9 @@ unsafe fn run<const M: usize, const START: u8>(tile: Tile) {
             b = b.wrapping_add(b_row);
         }
         for (i, &sum) in acc.iter().enumerate() {
-            let at = c.add(i * c_row);
-            _mm512_storeu_ps(at, if START == ADD { _mm512_add_ps(_mm512_loadu_ps(at), sum) } else { sum });
+            let from = from.wrapping_add(i * from_row);
+            let sum = if START == ADD { _mm512_add_ps(_mm512_loadu_ps(from), sum) } else { sum };
+            _mm512_storeu_ps(c.add(i * c_row), sum);
         }
     }
 }

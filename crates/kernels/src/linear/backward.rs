@@ -1,26 +1,28 @@
 //! The backward of `y = x W^T`: `dx = dy W` straight from the packed weights, and `dW = dy^T x`.
 //!
-//! The dense matrix never exists: a tile of `dx` owns 32 columns for all tokens and walks down the rows of W,
-//! decoding a piece that fits the first-level cache at a time. Each weight is decoded once for all tokens (a few
-//! times where the weight is so narrow that tokens are shared out as well). Sums over rows (and over tokens, for
-//! dW) are blocked at lengths that depend on the number of rows (of tokens) only, so a token's gradient does not
-//! depend on the others.
+//! The dense matrix never exists: a tile of `dx` owns some strips of 32 columns for all tokens and walks down the rows
+//! of W, decoding a piece of a strip that fits the first-level cache at a time; the strips share the piece of dy, which
+//! stays in the second one. Each weight is decoded once for all tokens (a few times where the weight is so narrow that
+//! tokens are shared out as well). Sums over rows (and over tokens, for dW) are blocked at lengths that depend on the
+//! number of rows (of tokens) only, so a token's gradient does not depend on the others.
 
 use std::cell::RefCell;
 
-use super::MatrixRef;
 use super::f32::{decode_rows, with_decode};
 use super::panel::PANEL_COLS;
+use super::{MatrixRef, ahead};
 use crate::disjoint::Disjoint;
-use crate::gemm::{COLS, ROWS, Start, Strided, multiply};
+use crate::gemm::{COLS, ROWS, Start, Strided, multiply, multiply_into};
 use crate::{Isa, Pool};
 
 /// Rows of W decoded at a time, at most: 20 KB for 32 columns.
 const PIECE: usize = 160;
 /// Tokens that are worth a tile of their own.
 const TOKEN_PART: usize = 48;
+/// Sums of dx that a tile keeps, in numbers: a third of a second-level cache of 512 KB.
+const SUMS: usize = 40 << 10;
 /// Rows of dW in a tile, a multiple of [`ROWS`].
-const OUT_ROWS: usize = 96;
+const OUT_ROWS: usize = 192;
 /// Columns of dW in a tile.
 const OUT_COLS: usize = 192;
 /// Tokens summed at a time into dW.
@@ -47,34 +49,76 @@ pub fn backward_input(pool: &Pool, isa: Isa, weight: MatrixRef<'_>, dy: &[f32], 
     let strips = cols.div_ceil(PANEL_COLS);
     let parts = (4 * pool.threads()).div_ceil(strips).min(tokens.div_ceil(TOKEN_PART));
     let part = tokens.div_ceil(parts);
+    let group = strips_together(strips, part, if parts == 1 { pool.threads() } else { strips });
+    let groups = strips.div_ceil(group);
     let pieces = rows.div_ceil(PIECE).max(1);
     let length = rows.div_ceil(pieces).next_multiple_of(8).max(8);
+    let row_bytes = weight.row_bytes();
+    let strip_bytes = row_bytes * PANEL_COLS / cols.next_multiple_of(PANEL_COLS);
     let out = Disjoint::new(dx);
-    pool.run(strips * parts, &|tile| {
-        let (strip, token) = (tile % strips, tile / strips * part);
-        let end = tokens.min(token + part);
-        if token >= end {
+    pool.run(groups * parts, &|tile| {
+        let first_token = tile / groups * part;
+        let tile_tokens = tokens.min(first_token + part).saturating_sub(first_token);
+        let first = tile % groups * group;
+        let strips = first..strips.min(first + group);
+        if tile_tokens == 0 {
             return;
         }
-        let [mut piece, mut unused, mut sums] = SCRATCH.take();
+        let [mut piece, unused, mut sums] = SCRATCH.take();
         piece.resize(piece.len().max(length * PANEL_COLS), 0.0);
         sums.clear();
-        sums.resize((end - token) * PANEL_COLS, 0.0);
+        sums.resize(tile_tokens * PANEL_COLS * strips.len(), 0.0);
+        let strip_sums = tile_tokens * PANEL_COLS;
         for row in (0..rows).step_by(length) {
             let count = length.min(rows - row);
-            with_decode!(block, D => decode_rows::<D>(isa, &weight, row, count, strip, &mut piece));
-            let dy = Strided::rows(&dy[token * rows + row..], rows);
-            let size = (end - token, PANEL_COLS, count);
-            multiply(isa, Start::Add, size, dy, (&piece, PANEL_COLS), (&mut sums, PANEL_COLS));
+            for (strip, sums) in strips.clone().zip(sums.chunks_exact_mut(strip_sums)) {
+                with_decode!(block, D => decode_rows::<D>(isa, &weight, row, count, strip, &mut piece));
+                let whole = (strip + 1) * PANEL_COLS <= cols;
+                let factor = (&piece[..], PANEL_COLS);
+                // What is decoded next is on its way while this is multiplied.
+                let (next, next_rows) = match strip + 1 < strips.end {
+                    true => (strip + 1, row..row + count),
+                    false => (strips.start, row + count..rows.min(row + count + length)),
+                };
+                for (part, token) in (0..tile_tokens).step_by(TOKEN_PART).enumerate() {
+                    for row in next_rows.clone().skip(part).step_by(tile_tokens.div_ceil(TOKEN_PART)) {
+                        ahead::ask(weight.bytes[row * row_bytes + next * strip_bytes..].as_ptr(), strip_bytes);
+                    }
+                    let number = TOKEN_PART.min(tile_tokens - token);
+                    let from = Strided::rows(&dy[(first_token + token) * rows + row..], rows);
+                    let size = (number, PANEL_COLS, count);
+                    let sums = &mut sums[token * PANEL_COLS..][..number * PANEL_COLS];
+                    if whole && row + count == rows {
+                        // SAFETY: each tile has a rectangle of dx of its own.
+                        unsafe {
+                            let to = out.start().add((first_token + token) * cols + strip * PANEL_COLS);
+                            multiply_into(isa, Start::Add, size, from, factor, (sums, PANEL_COLS), (to, cols));
+                        }
+                    } else {
+                        multiply(isa, Start::Add, size, from, factor, (sums, PANEL_COLS));
+                    }
+                }
+            }
         }
-        let (first, last) = (strip * PANEL_COLS, cols.min((strip + 1) * PANEL_COLS));
-        for (token, sums) in (token..end).zip(sums.chunks_exact(PANEL_COLS)) {
-            // SAFETY: each tile has a rectangle of dx of its own.
-            unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(&sums[..last - first]);
+        for (strip, sums) in strips.zip(sums.chunks_exact(strip_sums)) {
+            let (first, last) = (strip * PANEL_COLS, cols.min((strip + 1) * PANEL_COLS));
+            if rows > 0 && last - first == PANEL_COLS {
+                continue;
+            }
+            for (token, sums) in (first_token..).zip(sums.chunks_exact(PANEL_COLS)) {
+                // SAFETY: each tile has a rectangle of dx of its own.
+                unsafe { out.part(token * cols + first..token * cols + last) }.copy_from_slice(&sums[..last - first]);
+            }
         }
-        unused.clear();
         SCRATCH.set([piece, unused, sums]);
     });
+}
+
+/// Strips of dx in a tile: as many as let the threads end together and keep their sums in the second-level cache.
+fn strips_together(strips: usize, tokens: usize, threads: usize) -> usize {
+    let most = (SUMS / (tokens * PANEL_COLS)).clamp(1, strips);
+    let rounds = |group: usize| strips.div_ceil(group).div_ceil(threads) * group;
+    (1..=most).rev().min_by_key(|&group| rounds(group)).unwrap_or(1)
 }
 
 /// `dW = dy^T x`. Shapes: dy `[m, rows]`, x `[m, cols]`, dW `[rows, cols]` (overwritten).
@@ -87,11 +131,14 @@ pub fn backward_weight(pool: &Pool, isa: Isa, rows: usize, cols: usize, dy: &[f3
         x.len() == tokens * cols && dy.len() == tokens * rows && dweight.len() == rows * cols,
         "backward_weight: lengths do not fit"
     );
-    let (row_tiles, col_tiles) = (rows.div_ceil(OUT_ROWS), cols.div_ceil(OUT_COLS));
+    let col_tiles = cols.div_ceil(OUT_COLS);
+    // Half the size where the threads would not end together.
+    let few = rows.div_ceil(OUT_ROWS) * col_tiles < 8 * pool.threads();
+    let out_rows = if few { OUT_ROWS / 2 } else { OUT_ROWS };
     let out = Disjoint::new(dweight);
-    pool.run(row_tiles * col_tiles, &|tile| {
-        let (row, col) = (tile / col_tiles * OUT_ROWS, tile % col_tiles * OUT_COLS);
-        let (height, width) = (OUT_ROWS.min(rows - row), OUT_COLS.min(cols - col));
+    pool.run(rows.div_ceil(out_rows) * col_tiles, &|tile| {
+        let (row, col) = (tile / col_tiles * out_rows, tile % col_tiles * OUT_COLS);
+        let (height, width) = (out_rows.min(rows - row), OUT_COLS.min(cols - col));
         let padded = width.next_multiple_of(COLS);
         let [mut left, mut right, mut sums] = SCRATCH.take();
         sums.clear();
@@ -129,20 +176,27 @@ fn pack<const N: usize>(
     count: usize,
     panels: &mut [f32],
 ) {
-    for (panel, column) in panels.chunks_exact_mut(count * N).zip(columns.clone().step_by(N)) {
-        let width = N.min(columns.end - column);
-        for (i, to) in panel.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-            let from = &from[i * stride + column..];
-            match from.first_chunk::<N>() {
-                Some(from) if width == N => *to = *from,
-                _ => {
-                    to[..width].copy_from_slice(&from[..width]);
-                    to[width..].fill(0.0);
+    // Some rows at a time, which stay in the first-level cache while all panels take from them.
+    for first in (0..count).step_by(PACKED) {
+        let some = first..count.min(first + PACKED);
+        for (panel, column) in panels.chunks_exact_mut(count * N).zip(columns.clone().step_by(N)) {
+            let width = N.min(columns.end - column);
+            for (i, to) in some.clone().zip(&mut panel.as_chunks_mut::<N>().0[some.clone()]) {
+                let from = &from[i * stride + column..];
+                match from.first_chunk::<N>() {
+                    Some(from) if width == N => *to = *from,
+                    _ => {
+                        to[..width].copy_from_slice(&from[..width]);
+                        to[width..].fill(0.0);
+                    }
                 }
             }
         }
     }
 }
+
+/// Rows that [`pack`] reads at a time: one from each way of the first-level cache, if their distance is a power of two.
+const PACKED: usize = 8;
 
 #[cfg(test)]
 mod tests {

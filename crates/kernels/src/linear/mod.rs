@@ -9,7 +9,6 @@
 //! row (`panel`). An output is a sum over its row's blocks in order, in its own lane, whatever the
 //! number of tokens or threads: that is what makes a row's bits independent of its batch.
 
-#[cfg(target_arch = "x86_64")]
 mod ahead;
 pub mod backward;
 mod f32;

@@ -23,8 +23,8 @@ use crate::{Isa, Pool};
 
 /// Tokens up to which weights are multiplied as they are decoded, and not by way of a buffer.
 const FEW_TOKENS: usize = 4;
-/// Strips in a tile of many tokens: the columns of a register tile.
-const PANEL_STRIPS: usize = 2;
+/// Strips in a tile of many tokens, at most: two register tiles share their activations.
+const PANEL_STRIPS: usize = 4;
 
 /// Runs all products; sizes are checked by the caller.
 pub(super) fn run(pool: &Pool, isa: Isa, x: &[f32], tokens: usize, products: &mut [Product<'_>]) {
@@ -36,6 +36,8 @@ pub(super) fn run(pool: &Pool, isa: Isa, x: &[f32], tokens: usize, products: &mu
     // small enough that the threads end together.
     let per_tile = match tokens {
         ..=FEW_TOKENS => (strips / (8 * pool.threads())).clamp(1, 64).next_multiple_of(4),
+        // Half as many where the threads would not end together.
+        _ if strips < 8 * PANEL_STRIPS * pool.threads() => PANEL_STRIPS / 2,
         _ => PANEL_STRIPS,
     };
     let tiles = strip_tiles(products, per_tile);
@@ -71,7 +73,7 @@ fn dispatch<D: Decode>(
         unsafe {
             match tokens {
                 ..=FEW_TOKENS => few::tile::<D>(weight, tile, x, tokens, out, next),
-                _ => many::tile::<D>(isa, weight, tile, x, tokens, out),
+                _ => many::tile::<D>(isa, weight, tile, x, tokens, out, next),
             }
         }
         return;
