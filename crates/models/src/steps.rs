@@ -198,6 +198,11 @@ pub trait Steps: Sized {
 
     /// The feed-forward branch, norm included, without the residual.
     fn mlp(&mut self, layer: usize, ffn: &Ffn, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
+        self.mlp_in_fine_steps(layer, ffn, x, batch)
+    }
+
+    /// What [`Steps::mlp`] is made of.
+    fn mlp_in_fine_steps(&mut self, layer: usize, ffn: &Ffn, x: &Self::Rows, batch: &Batch) -> Result<Self::Rows> {
         let normed = match ffn.residual.before() {
             Some(norm) => &self.norm(norm, x)?,
             None => x,

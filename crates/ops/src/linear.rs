@@ -27,11 +27,9 @@ struct FrozenLinear {
     weight: Weight,
 }
 
-impl FrozenLinear {
-    fn matrix(&self) -> MatrixRef<'_> {
-        let w = &self.weight;
-        MatrixRef { bytes: w.bytes(), block: w.block(), rows: w.rows(), cols: w.cols() }
-    }
+/// A frozen weight as the kernels see it.
+pub(crate) fn matrix(w: &Weight) -> MatrixRef<'_> {
+    MatrixRef { bytes: w.bytes(), block: w.block(), rows: w.rows(), cols: w.cols() }
 }
 
 impl CustomOp1 for FrozenLinear {
@@ -43,7 +41,7 @@ impl CustomOp1 for FrozenLinear {
         let x = slice(self.name(), s, l)?;
         let n = l.dims()[0];
         let mut y = vec![0.0; n * self.weight.rows()];
-        forward_f32(&self.context.pool, self.context.isa, self.matrix(), x, &mut y);
+        forward_f32(&self.context.pool, self.context.isa, matrix(&self.weight), x, &mut y);
         Ok(output(y, (n, self.weight.rows())))
     }
 
@@ -51,7 +49,7 @@ impl CustomOp1 for FrozenLinear {
         let dy = dy.contiguous()?;
         let dy = Numbers::of(&dy);
         let mut dx = vec![0.0; x.elem_count()];
-        backward_input(&self.context.pool, self.context.isa, self.matrix(), dy.slice(self.name())?, &mut dx);
+        backward_input(&self.context.pool, self.context.isa, matrix(&self.weight), dy.slice(self.name())?, &mut dx);
         Ok(Some(tensor(dx, x.shape())?))
     }
 }
@@ -72,7 +70,7 @@ struct Linear {
 }
 
 /// A dense matrix as a weight of the kernels.
-fn dense(values: &[f32], rows: usize, cols: usize) -> MatrixRef<'_> {
+pub(crate) fn dense(values: &[f32], rows: usize, cols: usize) -> MatrixRef<'_> {
     MatrixRef { bytes: bytemuck::cast_slice(values), block: porism_kernels::BlockType::F32, rows, cols }
 }
 

@@ -116,6 +116,63 @@ fn gated_activation() {
 }
 
 #[test]
+fn frozen_feed_forward() {
+    let mut random = Random(21);
+    let (x, norm) = (random.var(3, 64), Weight::from_f32(&random.numbers(64), 1, 64).unwrap());
+    // Small, so that what is rounded in f32 stays below the tolerance.
+    let mut small = |rows: usize, cols: usize| {
+        let numbers: Vec<f32> = random.numbers(rows * cols).iter().map(|v| 0.1 * v).collect();
+        Weight::from_f32(&numbers, rows, cols).unwrap()
+    };
+    let (gate, up, down) = (packed_weight(5), small(5, 64), small(64, 5));
+    for norm in [None, Some((norm, 1e-5))] {
+        check_gradients(
+            "frozen_gated",
+            &[&x],
+            |t| {
+                let (norm, gate, up, down) = (norm.clone(), gate.clone(), up.clone(), down.clone());
+                let weights = FrozenGated { norm, gate, up, down, activation: Activation::Silu };
+                frozen_gated(&context(), &t[0], weights).unwrap()
+            },
+            |m| {
+                let n = norm.as_ref().map_or(m[0].scaled(1.0), |(w, eps)| m[0].rms_norm(&decoded(w), f64::from(*eps)));
+                n.linear(&decoded(&gate)).silu_mul(&n.linear(&decoded(&up))).linear(&decoded(&down))
+            },
+        );
+    }
+}
+
+#[test]
+fn frozen_projection_with_a_trained_pair() {
+    let mut random = Random(22);
+    let (x, w) = (random.var(5, 64), packed_weight(7));
+    let (a, b) = (random.var(3, 64), random.var(7, 3));
+    check_gradients(
+        "frozen_low_rank",
+        &[&x, &a, &b],
+        |t| frozen_low_rank(&context(), &t[0], &w, (&t[1], &t[2], 1.7)).unwrap(),
+        |m| m[0].linear(&decoded(&w)).add(&m[0].linear(&m[1]).linear(&m[2]).scaled(f64::from(1.7f32))),
+    );
+}
+
+#[test]
+fn frozen_head_and_likelihood() {
+    let mut random = Random(23);
+    let (x, w) = (random.var(4, 64), packed_weight(9));
+    let (targets, shares) = ([8, 0, 3, 3], [-0.5, 0.0, -0.3, -0.2]);
+    check_gradients(
+        "frozen_likelihood",
+        &[&x],
+        |t| frozen_likelihood(&context(), &t[0], &w, &targets, &shares).unwrap(),
+        |m| {
+            let log_probs = m[0].linear(&decoded(&w)).log_softmax().gather(&targets);
+            let sum = log_probs.v.iter().zip(&shares).map(|(l, s)| l * f64::from(*s)).sum();
+            Matrix::new(1, 1, vec![sum])
+        },
+    );
+}
+
+#[test]
 fn scaled_sum() {
     let mut random = Random(15);
     let (x, y) = (random.var(3, 11), random.var(3, 11));

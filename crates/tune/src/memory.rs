@@ -7,29 +7,33 @@ use crate::recipe::Recompute;
 
 /// Numbers that a block's tape holds for a token, by the operations that make them: two norms, two sums and the attention's
 /// three (queries before and behind the rotation, its result) of the width; keys and values, keys rotated; gate, up, their
-/// product; what low-rank pairs put beside their projections.
-fn numbers_of_block(decoder: &Decoder, block: usize) -> usize {
+/// product; what low-rank pairs put beside their projections. A feed-forward branch that is frozen keeps gate and up only.
+fn numbers_of_block(decoder: &Decoder, block: usize, full: bool) -> usize {
     let config = &decoder.stack.config;
     let keys = config.kv_heads * config.head_dim;
     let Some(part) = decoder.stack.blocks.get(block) else { return 0 };
     let pairs = part.linears().into_iter().flat_map(|linear| linear.deltas.iter().map(move |delta| (linear, delta)));
     let beside: usize = pairs
         .map(|(linear, delta)| match &delta.kind {
+            // A pair alone is one operation with its projection.
+            DeltaKind::LowRank { a, .. } if linear.deltas.len() == 1 => a.rows(),
             DeltaKind::LowRank { a, .. } => a.rows() + 2 * linear.out_features(),
             DeltaKind::InputScale(_) => linear.in_features(),
             DeltaKind::OutputScale(_) | DeltaKind::Bias(_) => linear.out_features(),
         })
         .sum();
-    10 * config.width + 4 * keys + 3 * config.ffn + beside
+    let frozen = !full && part.ffn.linears().iter().all(|linear| linear.deltas.is_empty());
+    let again = if frozen { config.width + config.ffn } else { 0 };
+    10 * config.width + 4 * keys + 3 * config.ffn + beside - again
 }
 
-/// Bytes of activations that a block keeps of so many tokens, about.
-pub fn kept_bytes(decoder: &Decoder, block: usize, tokens: usize) -> u64 {
-    4 * tokens as u64 * numbers_of_block(decoder, block) as u64
+/// Bytes of activations that a block keeps of so many tokens, about; `full` if its own weights are trained.
+pub fn kept_bytes(decoder: &Decoder, block: usize, tokens: usize, full: bool) -> u64 {
+    4 * tokens as u64 * numbers_of_block(decoder, block, full) as u64
 }
 
 /// Which blocks keep their activations: with `auto` as many as fit into a budget of bytes, the last ones, whose turn comes first.
-pub fn plan(decoder: &Decoder, recompute: Recompute, tokens: usize, budget: u64) -> Vec<BlockMemory> {
+pub fn plan(decoder: &Decoder, recompute: Recompute, tokens: usize, budget: u64, full: bool) -> Vec<BlockMemory> {
     let blocks = decoder.stack.blocks.len();
     let mut plan = vec![BlockMemory::Recompute; blocks];
     let mut left = match recompute {
@@ -38,7 +42,7 @@ pub fn plan(decoder: &Decoder, recompute: Recompute, tokens: usize, budget: u64)
         Recompute::Auto => budget,
     };
     for block in (0..blocks).rev() {
-        let bytes = kept_bytes(decoder, block, tokens);
+        let bytes = kept_bytes(decoder, block, tokens, full);
         if bytes > left {
             break;
         }

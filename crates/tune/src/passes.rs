@@ -126,14 +126,8 @@ pub fn gradients(
         for (name, sum) in names.iter().zip(&mut parts) {
             let Some(var) = steps.parameters().get(*name) else { continue };
             let Some(gradient) = found.remove(var.as_tensor()) else { continue };
-            let mut gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-            let share = share as f32;
-            if sum.is_empty() {
-                gradient.iter_mut().for_each(|g| *g *= share);
-                *sum = gradient;
-            } else {
-                sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += share * g);
-            }
+            porism_ops::accumulate(steps.context(), sum, share as f32, &gradient)
+                .map_err(porism_models::Error::from)?;
         }
     }
     for (sum, (_, var)) in parts.iter_mut().zip(steps.parameters().iter()) {

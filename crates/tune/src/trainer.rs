@@ -20,7 +20,7 @@ use crate::log::{Log, Record};
 use crate::memory;
 use crate::optimizer::Optimizer;
 use crate::passes::{gradients, mean_loss, micros};
-use crate::recipe::{Recipe, Switch};
+use crate::recipe::{Method, Recipe, Switch};
 use crate::watchdog::{Alarm, Watchdog};
 use crate::{Error, Result};
 
@@ -178,7 +178,8 @@ impl Trainer<'_> {
         let micros = micros(&examples, MICRO);
         let tokens: usize = micros.iter().map(|micro| micro.tokens()).sum();
         let longest = micros.iter().map(|micro| micro.tokens()).max().unwrap_or(0);
-        let plan = memory::plan(self.decoder, self.recipe.recompute, longest, self.budget);
+        let full = self.recipe.method == Method::Full;
+        let plan = memory::plan(self.decoder, self.recipe.recompute, longest, self.budget, full);
         let memory = |block: usize| plan.get(block).copied().unwrap_or(BlockMemory::Keep);
         self.magnitudes.renew(&self.executor)?;
         let share = self.recipe.dropout as f32;

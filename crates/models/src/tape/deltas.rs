@@ -120,6 +120,27 @@ pub(super) fn scale_input(
     Ok(x)
 }
 
+/// A projection whose only delta is a trained low-rank pair for all rows, without dropout: one operation. `None` for others.
+pub(super) fn low_rank(
+    context: &OpContext,
+    parameters: &Parameters,
+    dropout: Option<Dropout>,
+    linear: &Linear,
+    x: &Tensor,
+    batch: &Batch,
+) -> Result<Option<Tensor>> {
+    let ([delta], None) = (&linear.deltas[..], dropout) else { return Ok(None) };
+    let DeltaKind::LowRank { scale, .. } = delta.kind else { return Ok(None) };
+    let deltas = Deltas { context, parameters, linear };
+    if !matches!(Rows::of(delta, batch), Rows::All) {
+        return Ok(None);
+    }
+    let (Some(a), Some(b)) = (deltas.trained(0, DeltaPart::A), deltas.trained(0, DeltaPart::B)) else {
+        return Ok(None);
+    };
+    Ok(Some(porism_ops::frozen_low_rank(context, x, &linear.weight, (a, b, scale))?))
+}
+
 /// The other deltas, in order, on the base's result y `[tokens, out]`; x is the scaled input.
 pub(super) fn apply(
     context: &OpContext,

@@ -7,13 +7,14 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use porism_ops::{inner_product, quietly};
+use porism_ops::{frozen_likelihood, inner_product, quietly};
 
 use super::objective::Objective;
-use super::{TapeExecutor, TapeState};
+use super::{TapeExecutor, TapeState, check_vocabulary};
 use crate::batch::Batch;
 use crate::decoder::Decoder;
-use crate::steps::HeadRequest;
+use crate::site::ProbeGroup;
+use crate::steps::{HeadRequest, Steps};
 use crate::{Error, Result};
 
 /// What is held of a block between its forward and its backward pass.
@@ -26,7 +27,7 @@ pub enum BlockMemory {
 }
 
 /// Rows of logits that exist at a time.
-const HEAD_ROWS: usize = 128;
+const HEAD_ROWS: usize = 256;
 
 /// The loss of an objective (a [`HeadRequest`] for cross-entropy or KL, say) and the gradients of everything trained that took part:
 /// [`super::Parameters`], seeds, tensors of slots. Look a tensor's gradient up by the tensor.
@@ -175,8 +176,19 @@ fn head_loss(
     let mut loss = 0.0;
     for rows in counted.chunks(HEAD_ROWS) {
         let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };
-        let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;
-        let value = objective.part(&context, &logits, rows)?;
+        let value = match (objective.likelihoods(rows), steps.frozen_head(&decoder.head)) {
+            (Some((targets, factors)), Some(weight)) => {
+                check_vocabulary(&targets, weight.rows())?;
+                let wanted = steps.select_rows(x, &part.wanted)?;
+                let normed = steps.norm(&decoder.head.norm, &wanted)?;
+                steps.probe(ProbeGroup::HeadInput, &normed)?;
+                frozen_likelihood(&context, &normed, weight, &targets, &factors)?
+            }
+            _ => {
+                let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;
+                objective.part(&context, &logits, rows)?
+            }
+        };
         loss += f64::from(value.get(0)?.get(0)?.to_scalar::<f32>()?);
         see(&value)?;
     }

@@ -19,13 +19,13 @@ use porism_formats::Weight;
 use porism_kernels::activation::Activation;
 use porism_kernels::attention::dense::Dense;
 use porism_kernels::rope::RopeTable;
-use porism_ops::OpContext;
+use porism_ops::{FrozenGated, OpContext};
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
 use crate::moe::{Routes, Routing, choose};
 use crate::observe::Probe;
-use crate::parts::{AttentionSpec, Embedding, Norm, NormKind, Rope};
+use crate::parts::{AttentionSpec, Embedding, Ffn, FfnKind, Head, Norm, NormKind, Rope};
 use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::Steps;
 use crate::{Error, Result};
@@ -97,6 +97,30 @@ impl TapeExecutor {
         self.parameters.get(Parameter::Weight(site)).map(|var| var.as_tensor())
     }
 
+    /// The weights of a gated feed-forward branch that is frozen as a whole and that no observer looks into.
+    fn frozen_gated(&self, ffn: &Ffn) -> Option<FrozenGated> {
+        let FfnKind::Gated(f) = &ffn.kind else { return None };
+        let frozen = |linear: &&Linear| linear.deltas.is_empty() && self.trained(linear.site).is_none();
+        let norm = match ffn.residual.before() {
+            Some(norm) if norm.kind == NormKind::Rms && norm.offset == 0.0 && self.trained(norm.site).is_none() => {
+                Some((norm.weight.clone(), norm.eps))
+            }
+            Some(_) => return None,
+            None => None,
+        };
+        if self.probe.is_some() || ![&f.gate, &f.up, &f.down].iter().all(frozen) {
+            return None;
+        }
+        let [gate, up, down] = [&f.gate, &f.up, &f.down].map(|linear| linear.weight.clone());
+        Some(FrozenGated { norm, gate, up, down, activation: f.activation })
+    }
+
+    /// The weight of a head that is frozen and does nothing else.
+    fn frozen_head<'a>(&self, head: &'a Head) -> Option<&'a Weight> {
+        let plain = head.softcap.is_none() && head.linear.deltas.is_empty();
+        (plain && self.trained(head.linear.site).is_none()).then_some(&head.linear.weight)
+    }
+
     /// `x W^T` without deltas.
     fn base(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
         Ok(match self.trained(linear.site) {
@@ -123,6 +147,11 @@ fn check_targets(x: &Tensor, targets: &[u32]) -> Result<()> {
     if targets.len() != rows {
         return Err(Error::Batch(format!("{} targets for {rows} rows", targets.len())));
     }
+    check_vocabulary(targets, vocab)
+}
+
+/// Refuses tokens beyond a vocabulary.
+fn check_vocabulary(targets: &[u32], vocab: usize) -> Result<()> {
     match targets.iter().find(|&&t| t as usize >= vocab) {
         Some(&id) => Err(Error::TokenRange { id, vocab }),
         None => Ok(()),
@@ -196,6 +225,11 @@ impl Steps for TapeExecutor {
     }
 
     fn linear(&mut self, linear: &Linear, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        if self.trained(linear.site).is_none()
+            && let Some(y) = deltas::low_rank(&self.context, &self.parameters, self.dropout, linear, x, batch)?
+        {
+            return Ok(y);
+        }
         let x = deltas::scale_input(&self.context, &self.parameters, linear, x, batch)?;
         let y = self.base(linear, &x)?;
         deltas::apply(&self.context, &self.parameters, self.dropout, linear, &x, y, batch)
@@ -245,6 +279,14 @@ impl Steps for TapeExecutor {
 
     fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         Ok(porism_ops::add_scaled(&self.context, &a, 1.0, &b)?)
+    }
+
+    /// In one operation where nothing of the branch is trained, changed or watched.
+    fn mlp(&mut self, layer: usize, ffn: &Ffn, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        if let Some(weights) = self.frozen_gated(ffn) {
+            return Ok(porism_ops::frozen_gated(&self.context, x, weights)?);
+        }
+        self.mlp_in_fine_steps(layer, ffn, x, batch)
     }
 
     fn act_mul(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor> {

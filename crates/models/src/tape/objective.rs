@@ -21,6 +21,12 @@ pub trait Objective: Sync {
     /// # Errors
     /// An operation fails.
     fn part(&self, context: &OpContext, logits: &Tensor, rows: &[usize]) -> Result<Tensor>;
+
+    /// Where that part is a sum of log-likelihoods of one token a row: the tokens, and what each log-likelihood is multiplied with.
+    fn likelihoods(&self, rows: &[usize]) -> Option<(Vec<u32>, Vec<f32>)> {
+        let _ = rows;
+        None
+    }
 }
 
 impl<T: Objective + ?Sized> Objective for &T {
@@ -30,6 +36,10 @@ impl<T: Objective + ?Sized> Objective for &T {
 
     fn part(&self, context: &OpContext, logits: &Tensor, rows: &[usize]) -> Result<Tensor> {
         (**self).part(context, logits, rows)
+    }
+
+    fn likelihoods(&self, rows: &[usize]) -> Option<(Vec<u32>, Vec<f32>)> {
+        (**self).likelihoods(rows)
     }
 }
 
@@ -59,11 +69,10 @@ impl Objective for HeadRequest<'_> {
 
     fn part(&self, context: &OpContext, logits: &Tensor, rows: &[usize]) -> Result<Tensor> {
         match self {
-            HeadRequest::CrossEntropy { targets, weights } => {
-                let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
-                let shares = rows.iter().map(|&row| (f64::from(weights[row]) / total) as f32);
-                cross_entropy(context, logits, rows.iter().map(|&row| targets[row]), shares)
-            }
+            HeadRequest::CrossEntropy { .. } => match self.likelihoods(rows) {
+                Some((targets, factors)) => weighted_likelihood(context, logits, &targets, factors),
+                None => Err(unfit(rows.len())),
+            },
             HeadRequest::KlTo { log_probs } => {
                 let (_, vocab) = logits.dims2()?;
                 let own = rows.iter().flat_map(|&row| &log_probs[row * vocab..(row + 1) * vocab]);
@@ -74,20 +83,19 @@ impl Objective for HeadRequest<'_> {
             _ => Err(Error::Batch("only cross-entropy and KL are losses".into())),
         }
     }
+
+    fn likelihoods(&self, rows: &[usize]) -> Option<(Vec<u32>, Vec<f32>)> {
+        let HeadRequest::CrossEntropy { targets, weights } = self else { return None };
+        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        Some(rows.iter().map(|&row| (targets[row], -(f64::from(weights[row]) / total) as f32)).unzip())
+    }
 }
 
-/// The sum over rows of a share times the negative log-likelihood of a target.
-fn cross_entropy(
-    context: &OpContext,
-    logits: &Tensor,
-    targets: impl Iterator<Item = u32>,
-    shares: impl Iterator<Item = f32>,
-) -> Result<Tensor> {
-    let targets: Vec<u32> = targets.collect();
-    check_targets(logits, &targets)?;
-    let shares: Vec<f32> = shares.map(|share| -share).collect();
-    let shares = Tensor::from_vec(shares, (targets.len(), 1), &Device::Cpu)?;
-    Ok(inner_product(&log_prob_of(context, logits, &targets)?, &shares)?)
+/// The sum over rows of a factor times the log-likelihood of a target.
+fn weighted_likelihood(context: &OpContext, logits: &Tensor, targets: &[u32], factors: Vec<f32>) -> Result<Tensor> {
+    check_targets(logits, targets)?;
+    let factors = Tensor::from_vec(factors, (targets.len(), 1), &Device::Cpu)?;
+    Ok(inner_product(&log_prob_of(context, logits, targets)?, &factors)?)
 }
 
 /// Appends a teacher's logits of some wanted rows, `[n, vocab]`.
@@ -127,8 +135,8 @@ impl Objective for Distillation<'_> {
         let (_, vocab) = logits.dims2()?;
         let all = self.targets.len() as f64;
         let share = ((1.0 - f64::from(self.share)) / all) as f32;
-        let targets = rows.iter().map(|&row| self.targets[row]);
-        let right = cross_entropy(context, logits, targets, rows.iter().map(|_| share))?;
+        let targets: Vec<u32> = rows.iter().map(|&row| self.targets[row]).collect();
+        let right = weighted_likelihood(context, logits, &targets, vec![-share; rows.len()])?;
         let mut taught = Vec::new();
         (self.teacher)(rows, &mut taught)?;
         if taught.len() != rows.len() * vocab {
