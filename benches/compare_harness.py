@@ -111,6 +111,10 @@ def ours(arguments, task, model, activations, limit, log):
     for line in log.read_text().splitlines():
         row = json.loads(line)
         rows.setdefault(row["task"], []).append(row)
+    # Generated answers are logged as they end, which is not in order.
+    for found in rows.values():
+        if found[0]["stop_reason"] is not None:
+            found.sort(key=lambda row: int(row["id"]))
     return json.loads(done.stdout), rows
 
 

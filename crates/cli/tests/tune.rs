@@ -179,6 +179,52 @@ fn a_model_begins_with_nothing() {
     assert!(!told.stdout.is_empty());
 }
 
+/// The most anonymous memory that a run has, in bytes: what the system cannot put back into a file.
+#[cfg(target_os = "linux")]
+fn most_anonymous(fixture: &Fixture, args: &[&str]) -> u64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_porism"))
+        .args(args)
+        .env("PORISM_HOME", fixture.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let path = format!("/proc/{}/smaps_rollup", child.id());
+    let mut most = 0;
+    loop {
+        let maps = std::fs::read_to_string(&path).unwrap_or_default();
+        let anonymous = maps.lines().find_map(|line| line.strip_prefix("Anonymous:")?.trim().strip_suffix(" kB"));
+        most = anonymous.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0).max(most);
+        if let Some(end) = child.try_wait().expect("a child") {
+            assert!(end.success(), "{args:?}: {end}");
+            return 1024 * most;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// AdamW's two numbers for each weight, which are most of what full training needs, lie in files with `--paged`.
+#[cfg(target_os = "linux")]
+#[test]
+fn paged_state_is_not_anonymous() {
+    let fixture = fixture();
+    let text = file(&fixture, "tale.txt", &"the cat sat on the mat and the dog sat on the cat.\n".repeat(60));
+    let spec = file(&fixture, "model.toml", "layers = 4\nwidth = 512\nheads = 8\ncontext = 64\nvocab_size = 280\n");
+    let out = [inside(&fixture, "plain"), inside(&fixture, "paged")];
+    let run = |out: &str, more: &[&str]| {
+        let args = ["tune", "--method", "full", "--from-scratch", &spec, "--data", &text, "--output", out];
+        let short = ["--length", "32", "--steps", "4", "--batch", "1", "--checkpoint-every", "0"];
+        most_anonymous(&fixture, &[&args[..], &short, more].concat())
+    };
+    let (plain, paged) = (run(&out[0], &[]), run(&out[1], &["--paged"]));
+    let weights = std::fs::metadata(format!("{}/model/model.safetensors", out[0])).expect("a model").len() / 4;
+    assert!(weights > 10_000_000, "{weights}");
+    assert!(paged + 7 * weights < plain, "{paged} bytes paged, {plain} not, for {weights} weights");
+    let losses = |out: &str| log(out).iter().map(|row| row["loss"].as_f64()).collect::<Vec<_>>();
+    assert_eq!(losses(&out[0]), losses(&out[1]));
+}
+
 #[test]
 fn a_dry_run_shows_what_counts() {
     let fixture = fixture();

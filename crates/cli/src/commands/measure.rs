@@ -80,6 +80,15 @@ pub fn run(args: MeasureArgs, context: &Context) -> Result<()> {
     }
 }
 
+/// A report, and the adapters that the model ran with.
+#[derive(serde::Serialize)]
+struct WithAdapters<'a> {
+    #[serde(flatten)]
+    report: &'a Perplexity,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    adapters: Vec<String>,
+}
+
 fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     let protocol = args.protocol.protocol()?;
     let file = args.file.display();
@@ -109,7 +118,8 @@ fn perplexity(args: &PerplexityArgs, context: &Context) -> Result<()> {
     let mut report = sums.with_context(|| file.to_string())?.report(&text, protocol, activations, kv);
     report.expert_load = scorer.expert_load().to_vec();
     if args.json {
-        return output::json(&report);
+        let adapters = args.adapters.given().iter().map(ToString::to_string).collect();
+        return output::json(&WithAdapters { report: &report, adapters });
     }
     for line in words(&report) {
         output::line(&line)?;

@@ -29,6 +29,8 @@ pub struct BertScorer<'a> {
     layer: usize,
     /// The tokens that stand around every text.
     ends: Vec<u32>,
+    /// What a text is begun with: bert_score puts a space before it where the tokenizer is GPT-2's or RoBERTa's.
+    lead: &'static str,
     /// For each token of the references the weight that its rarity gives, and the weight of all others.
     idf: Option<(HashMap<u32, f64>, f64)>,
     baseline: Option<Baseline>,
@@ -73,7 +75,8 @@ impl<'a> BertScorer<'a> {
     pub fn new(encoder: &'a Encoder, tokenizer: &'a Tokenizer, steps: CpuExecutor) -> Result<BertScorer<'a>> {
         let embedder = Embedder::new(encoder, tokenizer, steps);
         let (ends, _) = embedder.tokens("")?;
-        Ok(BertScorer { embedder, layer: encoder.stack.blocks.len(), ends, idf: None, baseline: None })
+        let lead = if matches!(tokenizer.pre_tokenizer(), Some("gpt-2")) { " " } else { "" };
+        Ok(BertScorer { embedder, layer: encoder.stack.blocks.len(), ends, lead, idf: None, baseline: None })
     }
 
     /// Rescales scores: `(score - baseline) / (1 - baseline)`.
@@ -89,7 +92,9 @@ impl<'a> BertScorer<'a> {
         let mut counts: HashMap<u32, u64> = HashMap::new();
         let mut texts = 0u64;
         for text in corpus.references().iter().flatten() {
-            let (ids, _) = self.embedder.tokens(strip(text))?;
+            let text = strip(text);
+            let lead = if text.is_empty() { "" } else { self.lead };
+            let (ids, _) = self.embedder.tokens(&format!("{lead}{text}"))?;
             ids.into_iter().collect::<HashSet<u32>>().into_iter().for_each(|id| *counts.entry(id).or_default() += 1);
             texts += 1;
         }
@@ -112,10 +117,10 @@ impl<'a> BertScorer<'a> {
                 sets.map(|set| set[segments.clone()].iter().map(|t| strip(t)).collect()).collect();
             // Each text once, though it may stand in several places.
             let mut places: HashMap<&str, usize> = HashMap::new();
-            let mut once: Vec<&str> = Vec::new();
+            let mut once: Vec<String> = Vec::new();
             for &text in texts.iter().flatten().filter(|text| !text.is_empty()) {
                 places.entry(text).or_insert_with(|| {
-                    once.push(text);
+                    once.push(format!("{}{text}", self.lead));
                     once.len() - 1
                 });
             }
