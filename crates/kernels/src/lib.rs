@@ -19,6 +19,7 @@ pub mod embedding;
 mod erf;
 mod exp;
 mod gemm;
+pub mod heap;
 pub mod isa;
 mod lanes;
 pub mod layer_norm;

@@ -189,6 +189,24 @@ fn scaled_sum() {
 }
 
 #[test]
+fn sums_beside_the_tape() {
+    let x = Random(24).constant(3, 5);
+    let mut sum = Vec::new();
+    for factor in [0.5, -0.25] {
+        accumulate(&context(), &mut sum, factor, &x).unwrap();
+    }
+    // Halves and quarters of a number are exact.
+    let want: Vec<f32> = matrix(&x).v.iter().map(|v| (0.25 * v) as f32).collect();
+    assert_eq!(sum, want);
+    // A view that is not contiguous counts in its own order.
+    let mut turned = Vec::new();
+    accumulate(&context(), &mut turned, 1.0, &x.t().unwrap()).unwrap();
+    assert_eq!(turned[1], matrix(&x).v[5] as f32);
+    let error = accumulate(&context(), &mut vec![0.0; 4], 1.0, &x).unwrap_err();
+    assert!(error.to_string().contains("15 numbers cannot be added to 4"), "{error}");
+}
+
+#[test]
 fn rows_by_number() {
     let mut random = Random(7);
     let (x, part) = (random.var(6, 5), random.var(2, 5));

@@ -309,6 +309,7 @@ impl Job<'_> {
     }
 
     fn train(&self, trainer: &mut Trainer<'_>) -> Result<porism_tune::Outcome> {
+        porism_kernels::heap::keep_freed_memory();
         let mut bar = Bar::items();
         let steps = trainer.steps();
         bar.start("updates", Some(steps));
