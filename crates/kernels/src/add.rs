@@ -21,8 +21,8 @@ pub fn add_scaled(pool: &Pool, isa: Isa, a: &[f32], factor: f32, b: &[f32], out:
 /// # Panics
 /// If the lengths differ.
 pub fn add_to(pool: &Pool, isa: Isa, a: &mut [f32], b: &[f32]) {
-    assert_eq!(a.len(), b.len(), "add_to: lengths differ");
-    for_rows(pool, 1, a, |first, part| add_to_part(isa, &b[first..first + part.len()], part));
+    // Once a number is the number itself: the sum is rounded as a plain one.
+    add_scaled_to(pool, isa, a, 1.0, b);
 }
 
 /// `a += factor * b`, element by element, in one rounding.
@@ -38,14 +38,6 @@ by_isa! {
     fn add_scaled_to_part(factor: f32, b: &[f32], a: &mut [f32]) {
         for (a, &b) in a.iter_mut().zip(b) {
             *a = factor.mul_add(b, *a);
-        }
-    }
-}
-
-by_isa! {
-    fn add_to_part(b: &[f32], a: &mut [f32]) {
-        for (a, &b) in a.iter_mut().zip(b) {
-            *a += b;
         }
     }
 }
