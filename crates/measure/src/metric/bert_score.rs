@@ -67,6 +67,11 @@ pub fn read_baseline(text: &str, layer: usize) -> Result<Baseline> {
     }
 }
 
+/// A text as it is read; nothing stands before one without words.
+fn begun(lead: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{lead}{text}") }
+}
+
 impl<'a> BertScorer<'a> {
     /// A scorer on an encoder from [`cut_encoder`].
     ///
@@ -92,9 +97,7 @@ impl<'a> BertScorer<'a> {
         let mut counts: HashMap<u32, u64> = HashMap::new();
         let mut texts = 0u64;
         for text in corpus.references().iter().flatten() {
-            let text = strip(text);
-            let lead = if text.is_empty() { "" } else { self.lead };
-            let (ids, _) = self.embedder.tokens(&format!("{lead}{text}"))?;
+            let (ids, _) = self.embedder.tokens(&begun(self.lead, strip(text)))?;
             ids.into_iter().collect::<HashSet<u32>>().into_iter().for_each(|id| *counts.entry(id).or_default() += 1);
             texts += 1;
         }
@@ -120,7 +123,7 @@ impl<'a> BertScorer<'a> {
             let mut once: Vec<String> = Vec::new();
             for &text in texts.iter().flatten().filter(|text| !text.is_empty()) {
                 places.entry(text).or_insert_with(|| {
-                    once.push(format!("{}{text}", self.lead));
+                    once.push(begun(self.lead, text));
                     once.len() - 1
                 });
             }
