@@ -25,6 +25,7 @@ mod quiet;
 mod rope;
 mod rows;
 mod softmax;
+mod sum;
 mod tensor;
 
 use std::sync::Arc;
@@ -39,16 +40,18 @@ pub use dropout::dropout;
 pub use error::{Error, Result};
 pub use feed_forward::{FrozenGated, frozen_gated};
 pub use layer_norm::layer_norm;
-pub use likelihood::frozen_likelihood;
-pub use linear::{frozen_linear, linear};
+pub use likelihood::{frozen_likelihood, likelihood_into};
+pub use linear::{frozen_linear, linear, linear_into};
 pub use loss::{cross_entropy, inner_product, kl, log_prob_of};
 pub use low_rank::frozen_low_rank;
 pub use map::{act, softcap};
 pub use norm::{rms_norm, rms_norm_frozen};
 pub use quiet::quietly;
 pub use rope::rope;
-pub use rows::{embed_frozen, replace_rows, select_rows};
+pub use rows::{embed_frozen, replace_rows, select_rows, select_rows_into};
 pub use softmax::{gather, log_softmax};
+pub use sum::GradientSum;
+pub use tensor::in_place;
 
 /// What an operation runs on: threads and instructions. Cloning shares the threads.
 #[derive(Clone, Debug)]

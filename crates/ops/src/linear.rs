@@ -6,6 +6,7 @@ use porism_kernels::linear::backward::{backward_input, backward_weight};
 use porism_kernels::linear::{MatrixRef, forward_f32};
 
 use crate::error::input;
+use crate::sum::GradientSum;
 use crate::tensor::{Numbers, output, rows_and_width, slice, tensor};
 use crate::{OpContext, Result};
 
@@ -56,17 +57,27 @@ impl CustomOp1 for FrozenLinear {
 
 /// `x w^T` with a trainable weight: x `[n, cols]`, w `[rows, cols]`, the result `[n, rows]`.
 pub fn linear(context: &OpContext, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    trained(context, x, w, None)
+}
+
+/// [`linear`], whose backward pass adds the gradient of w to a sum and gives none to the tape.
+pub fn linear_into(context: &OpContext, x: &Tensor, w: &Tensor, sum: &GradientSum) -> Result<Tensor> {
+    trained(context, x, w, Some(sum.clone()))
+}
+
+fn trained(context: &OpContext, x: &Tensor, w: &Tensor, sum: Option<GradientSum>) -> Result<Tensor> {
     const OP: &str = "linear";
     let (x, _, width) = rows_and_width(OP, x)?;
     let (w, _, cols) = rows_and_width(OP, w)?;
     if width != cols {
         return input(OP, format!("x has {width} columns, the weight {cols}"));
     }
-    Ok(x.apply_op2(&w, Linear { context: context.clone() })?)
+    Ok(x.apply_op2(&w, Linear { context: context.clone(), sum })?)
 }
 
 struct Linear {
     context: OpContext,
+    sum: Option<GradientSum>,
 }
 
 /// A dense matrix as a weight of the kernels.
@@ -111,12 +122,13 @@ impl CustomOp2 for Linear {
             backward_input(pool, *isa, dense(w.slice(self.name())?, rows, cols), dy, &mut dx);
             tensor(dx, x.shape())
         });
-        let dw = w.track_op().then(|| {
+        let dw = if w.track_op() {
             let x = Numbers::of(x);
-            let mut dw = vec![0.0; rows * cols];
-            backward_weight(pool, *isa, rows, cols, dy, x.slice(self.name())?, &mut dw);
-            tensor(dw, w.shape())
-        });
-        Ok((dx.transpose()?, dw.transpose()?))
+            let x = x.slice(self.name())?;
+            GradientSum::of(self.sum.as_ref(), w, |dw| backward_weight(pool, *isa, rows, cols, dy, x, dw))?
+        } else {
+            None
+        };
+        Ok((dx.transpose()?, dw))
     }
 }

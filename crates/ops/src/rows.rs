@@ -8,6 +8,7 @@ use porism_kernels::linear::MatrixRef;
 use porism_kernels::{BlockType, embedding};
 
 use crate::error::{check_indexes, input};
+use crate::sum::GradientSum;
 use crate::tensor::{Numbers, output, rows_and_width, slice, tensor};
 use crate::{OpContext, Result};
 
@@ -23,18 +24,28 @@ pub fn embed_frozen(context: &OpContext, table: &Weight, ids: &[u32]) -> Result<
 /// The rows `ids` of x `[rows, width]`, in that order and as often as they are named: `[ids, width]`. With a
 /// trainable table this is the embedding. The backward pass adds up the gradients of a row's copies.
 pub fn select_rows(context: &OpContext, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    selected(context, x, ids, None)
+}
+
+/// [`select_rows`], whose backward pass adds the gradient of x to a sum and gives none to the tape.
+pub fn select_rows_into(context: &OpContext, x: &Tensor, ids: &[u32], sum: &GradientSum) -> Result<Tensor> {
+    selected(context, x, ids, Some(sum.clone()))
+}
+
+fn selected(context: &OpContext, x: &Tensor, ids: &[u32], sum: Option<GradientSum>) -> Result<Tensor> {
     const OP: &str = "select-rows";
     let (x, rows, width) = rows_and_width(OP, x)?;
     if width == 0 {
         return input(OP, "rows without columns");
     }
     check_indexes(OP, "a tensor", ids, rows)?;
-    Ok(x.apply_op1(SelectRows { context: context.clone(), ids: ids.into() })?)
+    Ok(x.apply_op1(SelectRows { context: context.clone(), ids: ids.into(), sum })?)
 }
 
 struct SelectRows {
     context: OpContext,
     ids: Arc<[u32]>,
+    sum: Option<GradientSum>,
 }
 
 impl CustomOp1 for SelectRows {
@@ -54,9 +65,8 @@ impl CustomOp1 for SelectRows {
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
         let dy = Numbers::of(&dy);
-        let mut dx = vec![0.0; x.elem_count()];
-        embedding::scatter_add(&self.context.pool, x.dims()[1], &self.ids, dy.slice(self.name())?, &mut dx);
-        Ok(Some(tensor(dx, x.shape())?))
+        let (width, dy) = (x.dims()[1], dy.slice(self.name())?);
+        GradientSum::of(self.sum.as_ref(), x, |dx| embedding::scatter_add(&self.context.pool, width, &self.ids, dy, dx))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Reading candle tensors as plain slices, and making tensors of plain vectors.
 
-use candle_core::{CpuStorage, DType, Device, Layout, Shape, Storage, StorageRef, Tensor};
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor};
 
 use crate::Result;
 use crate::error::input;
@@ -55,4 +57,36 @@ pub(crate) fn output(values: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, 
 /// A plain tensor on the CPU.
 pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> candle_core::Result<Tensor> {
     Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// Changes the numbers of a contiguous f32 tensor on the CPU where they lie; gives what `change` gives.
+///
+/// # Errors
+/// The tensor is another one.
+pub fn in_place<R>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let (change, result) = (Cell::new(Some(change)), Cell::new(None));
+    tensor.inplace_op1(&InPlace(&|values: &mut [f32]| result.set(change.take().map(|change| change(values)))))?;
+    match result.into_inner() {
+        Some(result) => Ok(result),
+        None => input("in-place", "nothing was changed"),
+    }
+}
+
+struct InPlace<'a>(&'a dyn Fn(&mut [f32]));
+
+impl InplaceOp1 for InPlace<'_> {
+    fn name(&self) -> &'static str {
+        "in-place"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("{}: the tensor is not contiguous", self.name());
+        };
+        match storage {
+            CpuStorage::F32(values) => (self.0)(&mut values[start..end]),
+            _ => candle_core::bail!("{}: the tensor is not F32", self.name()),
+        }
+        Ok(())
+    }
 }

@@ -12,7 +12,7 @@ use porism_kernels::attention::Mask;
 use porism_kernels::attention::dense::{Dense, DenseSpan};
 use porism_kernels::rope::{RopeLayout, RopeTable, inverse_frequencies};
 use porism_ops::*;
-use twin::{Matrix, Random, check_gradients, matrix};
+use twin::{Matrix, Random, check_gradients, check_gradients_and_sums, matrix};
 
 fn context() -> OpContext {
     OpContext::new(2)
@@ -170,6 +170,66 @@ fn frozen_head_and_likelihood() {
             Matrix::new(1, 1, vec![sum])
         },
     );
+}
+
+#[test]
+fn gradients_of_weights_beside_the_tape() {
+    let mut random = Random(29);
+    let (x, w, sum) = (random.var(4, 11), random.var(9, 11), GradientSum::default());
+    let both = [&x, &w];
+    check_gradients_and_sums(
+        "linear_into",
+        &both,
+        &[None, Some(&sum)],
+        |t| linear_into(&context(), &t[0], &t[1], &sum).unwrap(),
+        |m| m[0].linear(&m[1]),
+    );
+    check_gradients_and_sums(
+        "select_rows_into",
+        &[&w],
+        &[Some(&sum)],
+        |t| select_rows_into(&context(), &t[0], &[3, 0, 3, 8], &sum).unwrap(),
+        |m| m[0].select(&[3, 0, 3, 8]),
+    );
+    let (targets, shares) = ([8, 0, 3, 3], [-0.5, 0.0, -0.3, -0.2]);
+    check_gradients_and_sums(
+        "likelihood_into",
+        &both,
+        &[None, Some(&sum)],
+        |t| likelihood_into(&context(), &t[0], &t[1], &sum, &targets, &shares).unwrap(),
+        |m| {
+            let log_probs = m[0].linear(&m[1]).log_softmax().gather(&targets);
+            let sum = log_probs.v.iter().zip(&shares).map(|(l, s)| l * f64::from(*s)).sum();
+            Matrix::new(1, 1, vec![sum])
+        },
+    );
+    // A table that is looked up in and multiplied with: what both add is one sum.
+    check_gradients_and_sums(
+        "a tied table",
+        &[&w],
+        &[Some(&sum)],
+        |t| {
+            let rows = select_rows_into(&context(), &t[0], &[3, 0, 3, 8], &sum).unwrap();
+            likelihood_into(&context(), &rows, &t[0], &sum, &targets, &shares).unwrap()
+        },
+        |m| {
+            let log_probs = m[0].select(&[3, 0, 3, 8]).linear(&m[0]).log_softmax().gather(&targets);
+            let sum = log_probs.v.iter().zip(&shares).map(|(l, s)| l * f64::from(*s)).sum();
+            Matrix::new(1, 1, vec![sum])
+        },
+    );
+}
+
+#[test]
+fn a_tensor_is_changed_where_it_lies() {
+    let w = Random(30).var(3, 4);
+    let before = matrix(&w).v;
+    let first = in_place(&w, |values| {
+        values.iter_mut().for_each(|v| *v += 1.0);
+        values[0]
+    });
+    assert_eq!(f64::from(first.unwrap()), matrix(&w).v[0]);
+    assert!(matrix(&w).v.iter().zip(&before).all(|(now, was)| (now - was - 1.0).abs() < 1e-6));
 }
 
 #[test]

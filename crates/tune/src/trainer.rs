@@ -197,9 +197,10 @@ impl Trainer<'_> {
                     continue;
                 }
                 let Some(var) = self.executor.parameters().get(name) else { continue };
-                let mut values = var.flatten_all()?.to_vec1::<f32>()?;
-                self.optimizer.step(index, &mut values, gradient, learning_rate, self.recipe.weight_decay)?;
-                var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu)?)?;
+                let step = |values: &mut [f32]| {
+                    self.optimizer.step(index, values, gradient, learning_rate, self.recipe.weight_decay)
+                };
+                porism_ops::in_place(var, step).map_err(porism_models::Error::from)??;
             }
         }
         Ok(Record {

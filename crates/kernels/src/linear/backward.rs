@@ -121,7 +121,7 @@ fn strips_together(strips: usize, tokens: usize, threads: usize) -> usize {
     (1..=most).rev().min_by_key(|&group| rounds(group)).unwrap_or(1)
 }
 
-/// `dW = dy^T x`. Shapes: dy `[m, rows]`, x `[m, cols]`, dW `[rows, cols]` (overwritten).
+/// `dW += dy^T x`. Shapes: dy `[m, rows]`, x `[m, cols]`, dW `[rows, cols]`, which several passes can add to.
 ///
 /// # Panics
 /// If the slices do not have these sizes.
@@ -161,7 +161,8 @@ pub fn backward_weight(pool: &Pool, isa: Isa, rows: usize, cols: usize, dy: &[f3
         for (i, sums) in sums.chunks_exact(padded).enumerate() {
             let at = (row + i) * cols + col;
             // SAFETY: each tile has a rectangle of dW of its own.
-            unsafe { out.part(at..at + width) }.copy_from_slice(&sums[..width]);
+            let dw = unsafe { out.part(at..at + width) };
+            dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
         }
         SCRATCH.set([left, right, sums]);
     });
@@ -273,7 +274,7 @@ mod tests {
         for (tokens, rows, cols) in [(1, 1, 1), (300, 200, 70), (5, 13, 130)] {
             let mut numbers = Numbers::new(8);
             let (dy, x) = (numbers.normal(tokens * rows), numbers.normal(tokens * cols));
-            let mut dw = vec![1.0; rows * cols];
+            let mut dw = vec![0.0; rows * cols];
             backward_weight(&pool, Isa::detect(), rows, cols, &dy, &x, &mut dw);
             for r in 0..rows {
                 for c in 0..cols {
@@ -286,6 +287,9 @@ mod tests {
                 backward_weight(&Pool::new(1), isa, rows, cols, &dy, &x, &mut again);
                 assert_eq!(again, dw, "{}", isa.name());
             }
+            let mut twice = dw.clone();
+            backward_weight(&pool, Isa::detect(), rows, cols, &dy, &x, &mut twice);
+            assert!(twice.iter().zip(&dw).all(|(twice, once)| *twice == once + once), "dW of two passes");
         }
     }
 
@@ -298,6 +302,6 @@ mod tests {
         assert_eq!(dx, [0.0; 6]);
         let mut dw = [1.0; 6];
         backward_weight(&pool, Isa::detect(), 2, 3, &[], &[], &mut dw);
-        assert_eq!(dw, [0.0; 6]);
+        assert_eq!(dw, [1.0; 6]);
     }
 }

@@ -7,7 +7,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use porism_ops::{frozen_likelihood, inner_product, quietly};
+use porism_ops::{inner_product, quietly};
 
 use super::objective::Objective;
 use super::{TapeExecutor, TapeState, check_vocabulary};
@@ -41,7 +41,16 @@ pub fn loss_gradients(
     objective: impl Objective,
     memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<(f32, GradStore)> {
-    quietly(|| on_one_thread(decoder, steps, batch, states, &objective, &memory))
+    // What a pass that failed has left.
+    steps.parameters.take_sums().for_each(drop);
+    steps.summing = true;
+    let found = quietly(|| on_one_thread(decoder, steps, batch, states, &objective, &memory));
+    steps.summing = false;
+    let (loss, mut gradients) = found?;
+    for (tensor, sum) in steps.parameters.take_sums() {
+        let _ = gradients.insert(tensor, Tensor::from_vec(sum, tensor.shape(), tensor.device())?);
+    }
+    Ok((loss, gradients))
 }
 
 /// [`loss_gradients`] on the thread that calls it; the operations' work is on their pool.
@@ -171,18 +180,20 @@ fn head_loss(
     objective: &dyn Objective,
     see: &mut dyn FnMut(&Tensor) -> Result<()>,
 ) -> Result<f32> {
-    let context = steps.context().clone();
-    let counted = objective.counted(batch.wanted.len(), decoder.head.linear.out_features())?;
+    let (context, vocab) = (steps.context().clone(), decoder.head.linear.out_features());
+    // A head that is a projection and nothing else has an operation together with the loss.
+    let plain = decoder.head.softcap.is_none() && decoder.head.linear.deltas.is_empty();
+    let counted = objective.counted(batch.wanted.len(), vocab)?;
     let mut loss = 0.0;
     for rows in counted.chunks(HEAD_ROWS) {
         let part = Batch { wanted: rows.iter().map(|&row| batch.wanted[row]).collect(), ..batch.clone() };
-        let value = match (objective.likelihoods(rows), steps.frozen_head(&decoder.head)) {
-            (Some((targets, factors)), Some(weight)) => {
-                check_vocabulary(&targets, weight.rows())?;
+        let value = match objective.likelihoods(rows) {
+            Some((targets, factors)) if plain => {
+                check_vocabulary(&targets, vocab)?;
                 let wanted = steps.select_rows(x, &part.wanted)?;
                 let normed = steps.norm(&decoder.head.norm, &wanted)?;
                 steps.probe(ProbeGroup::HeadInput, &normed)?;
-                frozen_likelihood(&context, &normed, weight, &targets, &factors)?
+                steps.head_likelihood(&decoder.head.linear, &normed, &targets, &factors)?
             }
             _ => {
                 let logits = decoder.finish(steps, x, &part, HeadRequest::Logits)?.into_rows()?;

@@ -19,13 +19,13 @@ use porism_formats::Weight;
 use porism_kernels::activation::Activation;
 use porism_kernels::attention::dense::Dense;
 use porism_kernels::rope::RopeTable;
-use porism_ops::{FrozenGated, OpContext};
+use porism_ops::{FrozenGated, OpContext, frozen_likelihood, likelihood_into};
 
 use crate::batch::{Batch, Input};
 use crate::linear::Linear;
 use crate::moe::{Routes, Routing, choose};
 use crate::observe::Probe;
-use crate::parts::{AttentionSpec, Embedding, Ffn, FfnKind, Head, Norm, NormKind, Rope};
+use crate::parts::{AttentionSpec, Embedding, Ffn, FfnKind, Norm, NormKind, Rope};
 use crate::site::{ProbeGroup, Site, SlotSite};
 use crate::steps::Steps;
 use crate::{Error, Result};
@@ -50,6 +50,8 @@ pub struct TapeExecutor {
     probe: Option<Box<dyn Probe>>,
     slots: HashMap<SlotSite, Box<dyn TapeSlot>>,
     dropout: Option<Dropout>,
+    /// Whether gradients of whole weights are added up beside the tape: while [`loss_gradients`] runs.
+    summing: bool,
 }
 
 /// Sines and cosines of the last batch, which all layers share.
@@ -62,7 +64,15 @@ struct CachedRope {
 impl TapeExecutor {
     /// An executor that trains the given parameters; with none of them it only computes.
     pub fn new(context: OpContext, parameters: Parameters) -> TapeExecutor {
-        TapeExecutor { context, parameters, rope: Vec::new(), probe: None, slots: HashMap::new(), dropout: None }
+        TapeExecutor {
+            context,
+            parameters,
+            rope: Vec::new(),
+            probe: None,
+            slots: HashMap::new(),
+            dropout: None,
+            summing: false,
+        }
     }
 
     /// What the operations run on.
@@ -115,16 +125,22 @@ impl TapeExecutor {
         Some(FrozenGated { norm, gate, up, down, activation: f.activation })
     }
 
-    /// The weight of a head that is frozen and does nothing else.
-    fn frozen_head<'a>(&self, head: &'a Head) -> Option<&'a Weight> {
-        let plain = head.softcap.is_none() && head.linear.deltas.is_empty();
-        (plain && self.trained(head.linear.site).is_none()).then_some(&head.linear.weight)
+    /// The likelihood of targets, `sum_r share_r log p(target_r)`, behind a head that is a projection and nothing else.
+    fn head_likelihood(&self, linear: &Linear, x: &Tensor, targets: &[u32], shares: &[f32]) -> Result<Tensor> {
+        let context = &self.context;
+        let value = match self.parameters.with_sum(Parameter::Weight(linear.site)) {
+            Some((w, sum)) if self.summing => likelihood_into(context, x, w, sum, targets, shares),
+            Some((w, sum)) => likelihood_into(context, x, &w.detach(), sum, targets, shares),
+            None => frozen_likelihood(context, x, &linear.weight, targets, shares),
+        };
+        Ok(value?)
     }
 
     /// `x W^T` without deltas.
     fn base(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
-        Ok(match self.trained(linear.site) {
-            Some(w) => porism_ops::linear(&self.context, x, w)?,
+        Ok(match self.parameters.with_sum(Parameter::Weight(linear.site)) {
+            Some((w, sum)) if self.summing => porism_ops::linear_into(&self.context, x, w, sum)?,
+            Some((w, _)) => porism_ops::linear(&self.context, x, w)?,
             None => porism_ops::frozen_linear(&self.context, x, &linear.weight)?,
         })
     }
@@ -179,8 +195,9 @@ impl Steps for TapeExecutor {
                 if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
                     return Err(Error::TokenRange { id, vocab });
                 }
-                let rows = match self.trained(table.site) {
-                    Some(w) => porism_ops::select_rows(&self.context, w, ids)?,
+                let rows = match self.parameters.with_sum(Parameter::Weight(table.site)) {
+                    Some((w, sum)) if self.summing => porism_ops::select_rows_into(&self.context, w, ids, sum)?,
+                    Some((w, _)) => porism_ops::select_rows(&self.context, w, ids)?,
                     None => porism_ops::embed_frozen(&self.context, &table.weight, ids)?,
                 };
                 Ok(if table.scale == 1.0 { rows } else { rows.affine(f64::from(table.scale), 0.0)? })

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Var};
+use candle_core::{Device, Tensor, Var};
 use porism_formats::Weight;
+use porism_ops::GradientSum;
 
 use crate::decoder::Decoder;
 use crate::linear::{AdapterId, Delta, DeltaKind, Linear};
@@ -46,8 +47,15 @@ pub enum DeltaPart {
 /// Where a model's head is its embedding table, both are one parameter, named by the table's site.
 #[derive(Debug, Default)]
 pub struct Parameters {
-    vars: BTreeMap<Parameter, Var>,
+    vars: BTreeMap<Parameter, Trained>,
     head_is_table: bool,
+}
+
+#[derive(Debug)]
+struct Trained {
+    var: Var,
+    /// Where a pass adds up its gradient, if it is a weight that takes up room.
+    sum: GradientSum,
 }
 
 impl Parameters {
@@ -131,12 +139,17 @@ impl Parameters {
 
     fn insert(&mut self, name: Parameter, weight: &Weight) -> Result<()> {
         let shape = (weight.rows(), weight.cols());
-        self.vars.insert(name, Var::from_vec(weight.to_f32(), shape, &Device::Cpu)?);
+        let var = Var::from_vec(weight.to_f32(), shape, &Device::Cpu)?;
+        self.vars.insert(name, Trained { var, sum: GradientSum::default() });
         Ok(())
     }
 
     /// The tensor of a name, if it is trained.
     pub fn get(&self, name: Parameter) -> Option<&Var> {
+        self.trained(name).map(|trained| &trained.var)
+    }
+
+    fn trained(&self, name: Parameter) -> Option<&Trained> {
         let name = match name {
             Parameter::Weight(Site::Head) if self.head_is_table => Parameter::Weight(Site::TokenEmbedding),
             other => other,
@@ -144,9 +157,20 @@ impl Parameters {
         self.vars.get(&name)
     }
 
+    /// The tensor of a name, and where its gradient is added up beside the tape.
+    pub(super) fn with_sum(&self, name: Parameter) -> Option<(&Tensor, &GradientSum)> {
+        self.trained(name).map(|trained| (trained.var.as_tensor(), &trained.sum))
+    }
+
+    /// Takes what was added up beside the tape, of each tensor that something was added to.
+    pub(super) fn take_sums(&self) -> impl Iterator<Item = (&Tensor, Vec<f32>)> {
+        let taken = self.vars.values().map(|trained| (trained.var.as_tensor(), trained.sum.take()));
+        taken.filter(|(_, sum)| !sum.is_empty())
+    }
+
     /// All trained tensors, each once, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (Parameter, &Var)> {
-        self.vars.iter().map(|(&name, var)| (name, var))
+        self.vars.iter().map(|(&name, trained)| (name, &trained.var))
     }
 
     /// How many tensors are trained.

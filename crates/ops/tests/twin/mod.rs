@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor, Var};
 use porism_kernels::attention::Mask;
 use porism_kernels::attention::dense::{Dense, DenseSpan};
 use porism_kernels::rope::RopeLayout;
+use porism_ops::GradientSum;
 
 /// A row-major matrix of f64.
 #[derive(Clone, Debug)]
@@ -199,6 +200,18 @@ pub(crate) fn check_gradients(
     op: impl Fn(&[Tensor]) -> Tensor,
     twin: impl Fn(&[Matrix]) -> Matrix,
 ) {
+    check_gradients_and_sums(what, inputs, &vec![None; inputs.len()], op, twin);
+}
+
+/// [`check_gradients`], where the gradient of an input that has a sum is looked for there, and must not be on the tape.
+#[track_caller]
+pub(crate) fn check_gradients_and_sums(
+    what: &str,
+    inputs: &[&Var],
+    sums: &[Option<&GradientSum>],
+    op: impl Fn(&[Tensor]) -> Tensor,
+    twin: impl Fn(&[Matrix]) -> Matrix,
+) {
     let tensors: Vec<Tensor> = inputs.iter().map(|v| v.as_tensor().clone()).collect();
     let mut at: Vec<Matrix> = tensors.iter().map(matrix).collect();
     let y = op(&tensors);
@@ -209,7 +222,14 @@ pub(crate) fn check_gradients(
     let r = matrix(&r).v;
     let step = 1e-5;
     for i in 0..inputs.len() {
-        let got = matrix(gradients.get(inputs[i]).unwrap_or_else(|| panic!("{what}: input {i} has no gradient")));
+        let got = match (gradients.get(inputs[i]), sums[i]) {
+            (Some(found), None) => matrix(found),
+            (None, Some(sum)) => {
+                let found = sum.take();
+                Matrix::new(at[i].rows, at[i].cols, found.into_iter().map(f64::from).collect())
+            }
+            (found, _) => panic!("{what}: the gradient of input {i} on the tape: {}", found.is_some()),
+        };
         let mut want = at[i].clone();
         for e in 0..want.v.len() {
             let here = at[i].v[e];
