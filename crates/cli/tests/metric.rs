@@ -51,6 +51,40 @@ const TEXT_METRICS: [&str; 10] =
     ["bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum", "meteor", "f1"];
 
 #[test]
+fn the_readme_names_every_metric_and_its_commands_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let names = readme.lines().find_map(|line| line.strip_prefix("for metric in ")).expect("a loop over metrics");
+    let names: Vec<&str> = names.trim_end_matches("; do").split(' ').collect();
+    let home = tempfile::tempdir().expect("a folder");
+    let help = porism(home.path(), &[], &["measure", "metric", "--help"]).stdout;
+    let listed = help.lines().skip_while(|line| *line != "Metrics:").skip(1).take_while(|line| !line.is_empty());
+    for listed in listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next()) {
+        assert!(["help", "pass@k"].contains(&listed) || names.contains(&listed), "{listed} is not in the README");
+    }
+    let commands = readme.lines().filter_map(|line| line.trim().strip_prefix("cargo run --release -- measure metric "));
+    let (mut ran, mut seen) = (0, 0);
+    for command in commands {
+        seen += 1;
+        let several = if command.contains("$metric") { names.as_slice() } else { &[""] };
+        // BERTScore fetches an encoder: its own tests do.
+        for name in several.iter().filter(|name| **name != "bertscore") {
+            let command = command.replace("$metric", name);
+            let place = |word: &str| match word.strip_prefix("examples/") {
+                Some(file) => root.join("examples").join(file).to_str().expect("UTF-8").to_string(),
+                None => word.to_string(),
+            };
+            let args: Vec<String> = ["measure", "metric"].into_iter().chain(command.split(' ')).map(place).collect();
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let done = porism(home.path(), &[], &args);
+            assert_eq!(done.code, Some(0), "{command}: {done:?}");
+            ran += 1;
+        }
+    }
+    assert!(seen == 2 && ran == names.len(), "{seen} commands, {ran} runs");
+}
+
+#[test]
 fn every_metric_has_a_score_a_signature_and_an_interval() {
     let files = Files::new();
     for metric in TEXT_METRICS.into_iter().chain(["exact_match"]) {
