@@ -1,21 +1,21 @@
 """What each way of tuning learns from a real instruction set, at the best of three learning rates and the same tokens.
 
     python benches/tune_quality.py --porism target/release/porism --model FOLDER --mbpp mbpp.jsonl --other wiki.txt \\
-        [--methods lora,rslora,dora,pissa,qlora,full] [--steps 120] [--batch 4] [--length 512] >> results.jsonl
+        [--methods lora,rslora,dora,pissa,qlora,full] [--steps 120] [--batch 4] [--length 512] --rows results.jsonl
 
 mbpp.jsonl has the 974 tasks of MBPP (Austin et al. 2021) with `task_id`, `text`, `code` and `test_list`: 601 to 974 are learned from,
 511 to 600 are watched, as the paper splits them. Each task becomes a chat: the description with its tests, and the code. For each
 method and learning rate a line of JSON: trained parameters, validation loss before and after, tokens per second, peak memory,
-perplexity of another text before and after (what was forgotten), and whether this rate is the method's best. At the end a Markdown
-table on stderr.
+perplexity of another text before and after (what was forgotten). Rows that the file has already are not run again. At the end a
+Markdown table of each method's best rate.
 """
 
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 
 RATES = {
@@ -61,6 +61,7 @@ def tune(a, method, rate, data, folder):
         forgotten = perplexity(a, str(out / "model"), None)
     else:
         forgotten = perplexity(a, a.model, str(out))
+    shutil.rmtree(out)
     return {
         "method": method, "lr": rate, "steps": a.steps, "batch": a.batch, "length": a.length,
         "trained": int(trainable.split()[1].replace(",", "")), "loss_before": before, "loss_after": after,
@@ -75,12 +76,19 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--mbpp", required=True)
     parser.add_argument("--other", required=True)
+    parser.add_argument("--rows", required=True, type=pathlib.Path)
     parser.add_argument("--methods", default=",".join(RATES))
     for name, value in {"steps": 120, "batch": 4, "length": 512, "chunks": 8}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
     tasks = [json.loads(line) for line in open(a.mbpp)]
     before = perplexity(a, a.model, None)
+    settings = {"steps": a.steps, "batch": a.batch, "length": a.length}
+    done = {}
+    for line in a.rows.read_text().splitlines() if a.rows.exists() else []:
+        row = json.loads(line)
+        if settings.items() <= row.items():
+            done[row["method"], row["lr"]] = row
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         data = folder / "mbpp"
@@ -89,19 +97,19 @@ def main():
         write(data / "valid.jsonl", [task for task in tasks if 511 <= task["task_id"] <= 600])
         best = []
         for method in a.methods.split(","):
-            rows = []
             for rate in RATES[method]:
-                rows.append({**tune(a, method, rate, data, folder), "perplexity_before": before})
-                print(json.dumps(rows[-1]), flush=True)
-            best.append(min(rows, key=lambda row: row["loss_after"]))
-    print("| method | trained | lr | validation loss | tokens/s | peak, GB | perplexity of other text |", file=sys.stderr)
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", file=sys.stderr)
+                if (method, rate) not in done:
+                    done[method, rate] = {**tune(a, method, rate, data, folder), "perplexity_before": before}
+                    with a.rows.open("a") as out:
+                        out.write(json.dumps(done[method, rate]) + "\n")
+            best.append(min((done[method, rate] for rate in RATES[method]), key=lambda row: row["loss_after"]))
+    print("| method | trained | lr | validation loss | tokens/s | peak, GB | perplexity of other text |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in best:
         print(
             f"| {row['method']} | {row['trained']:,} | {row['lr']:g} | {row['loss_before']:.4f} to {row['loss_after']:.4f} "
             f"| {row['tokens_per_second']:.0f} | {row['peak_rss_bytes'] / 1e9:.2f} "
-            f"| {row['perplexity_before']:.2f} to {row['perplexity_after']:.2f} |",
-            file=sys.stderr,
+            f"| {row['perplexity_before']:.2f} to {row['perplexity_after']:.2f} |"
         )
 
 
