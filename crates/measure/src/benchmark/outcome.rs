@@ -20,6 +20,9 @@ pub struct Mean {
     pub standard_error: Option<f64>,
     /// Where the mean lies in 95 of 100 samples: by Wilson if items count 0 or 1, else by the normal distribution.
     pub interval: Option<Interval>,
+    /// The sum of the items, if each counts 0 or 1.
+    #[serde(skip)]
+    successes: Option<u64>,
 }
 
 /// A task's or a group's outcome.
@@ -64,15 +67,17 @@ fn mean(values: &[f64]) -> Mean {
     let value = values.iter().sum::<f64>() / n as f64;
     let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n as f64 - 1.0);
     let counted = values.iter().all(|&v| v == 0.0 || v == 1.0);
-    let interval = if counted {
-        interval::wilson(values.iter().sum::<f64>() as u64, n as u64, LEVEL)
-    } else {
-        interval::mean(values, LEVEL)
+    let successes = counted.then(|| values.iter().sum::<f64>() as u64);
+    let interval = match successes {
+        Some(successes) => interval::wilson(successes, n as u64, LEVEL),
+        None => interval::mean(values, LEVEL),
     };
-    Mean { value, standard_error: (n > 1).then(|| (variance / n as f64).sqrt()), interval: interval.ok() }
+    let standard_error = (n > 1).then(|| (variance / n as f64).sqrt());
+    Mean { value, standard_error, interval: interval.ok(), successes }
 }
 
-/// A group's outcome: means weighted by the size of its parts, and the pooled standard error.
+/// A group's outcome: means weighted by the size of its parts, and the pooled standard error. The interval is that of all items
+/// together, by Wilson if each counts 0 or 1 (a group without a success has no zero for an interval), else 1.96 standard errors.
 pub fn group(parts: &[Outcome]) -> Outcome {
     let items: usize = parts.iter().map(|part| part.items).sum();
     let mut metrics = BTreeMap::new();
@@ -83,16 +88,48 @@ pub fn group(parts: &[Outcome]) -> Outcome {
         let spread: Option<f64> = of().map(|(n, mean)| mean.standard_error.map(|e| (n - 1.0) * e * e * n)).sum();
         let free = size - count as f64;
         let standard_error = spread.filter(|_| free > 0.0).map(|spread| (spread / free / size).sqrt());
-        // 1.96 standard errors on either side.
-        let interval = standard_error.map(|e| {
-            let half = interval::deviations(LEVEL) * e;
-            Interval { low: value - half, high: value + half, level: LEVEL }
-        });
-        metrics.insert(name.clone(), Mean { value, standard_error, interval });
+        let successes: Option<u64> = of().map(|(_, mean)| mean.successes).sum();
+        let interval = match successes {
+            Some(successes) => interval::wilson(successes, size as u64, LEVEL).ok(),
+            None => standard_error.map(|e| {
+                let half = interval::deviations(LEVEL) * e;
+                Interval { low: value - half, high: value + half, level: LEVEL }
+            }),
+        };
+        metrics.insert(name.clone(), Mean { value, standard_error, interval, successes });
     }
     let mut stop_reasons = BTreeMap::new();
     for (reason, count) in parts.iter().flat_map(|part| &part.stop_reasons) {
         *stop_reasons.entry(reason.clone()).or_default() += count;
     }
     Outcome { items, truncated: parts.iter().map(|part| part.truncated).sum(), stop_reasons, metrics }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(values: &[f64]) -> Outcome {
+        let metrics = BTreeMap::from([("acc".to_owned(), mean(values))]);
+        Outcome { items: values.len(), truncated: 0, stop_reasons: BTreeMap::new(), metrics }
+    }
+
+    /// Against statsmodels' `proportion_confint(0, 4, method="wilson")` and `(3, 5)`.
+    #[test]
+    fn a_group_of_parts_without_a_success_may_still_have_one() {
+        let none = group(&[part(&[0.0, 0.0]), part(&[0.0, 0.0])]);
+        let acc = &none.metrics["acc"];
+        assert_eq!((acc.value, acc.standard_error), (0.0, Some(0.0)));
+        let interval = acc.interval.expect("an interval");
+        assert!(interval.low.abs() < 1e-12 && (interval.high - 0.489_890_836_454_597_4).abs() < 1e-9, "{interval:?}");
+        let some = group(&[part(&[1.0, 0.0]), part(&[0.0, 1.0, 1.0])]).metrics["acc"].interval.expect("an interval");
+        assert!(
+            (some.low - 0.230_724_281_276_013).abs() < 1e-9 && (some.high - 0.882_379_225_767_352).abs() < 1e-9,
+            "{some:?}"
+        );
+        // Shares of a whole are no counts: the standard error decides.
+        let shares = group(&[part(&[0.5, 0.25]), part(&[0.75, 0.5])]).metrics["acc"].clone();
+        let (error, interval) = (shares.standard_error.expect("an error"), shares.interval.expect("an interval"));
+        assert!((interval.high - shares.value - 1.959_963_985 * error).abs() < 1e-6, "{interval:?}");
+    }
 }
