@@ -7,11 +7,11 @@
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// The largest allocation that the heap may hold; glibc takes no more.
-        const LARGEST: i32 = 32 << 20;
+        // No allocation is a mapping of its own, and the heap's end stays where it is. (A threshold for mappings would not do: glibc
+        // takes none above 32 MB, and a table's gradient is larger.)
         // SAFETY: mallopt sets two numbers of the allocator, under its own lock; what it does not take it leaves.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
+            libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         }
     }

@@ -18,25 +18,6 @@ pub fn add_scaled(context: &OpContext, x: &Tensor, factor: f32, y: &Tensor) -> R
     Ok(x.apply_op2(&y, AddScaled { context: context.clone(), factor })?)
 }
 
-/// `sum += factor * x` outside the tape, on all threads; an empty sum begins with zeros.
-///
-/// # Errors
-/// The lengths differ.
-pub fn accumulate(context: &OpContext, sum: &mut Vec<f32>, factor: f32, x: &Tensor) -> Result<()> {
-    const OP: &str = "accumulate";
-    let x = x.contiguous()?;
-    let numbers = Numbers::of(&x);
-    let values = numbers.slice(OP)?;
-    if sum.is_empty() {
-        *sum = vec![0.0; values.len()];
-    }
-    if sum.len() != values.len() {
-        return input(OP, format!("{} numbers cannot be added to {}", values.len(), sum.len()));
-    }
-    add::add_scaled_to(&context.pool, context.isa, sum, factor, values);
-    Ok(())
-}
-
 struct AddScaled {
     context: OpContext,
     factor: f32,

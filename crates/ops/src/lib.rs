@@ -33,7 +33,7 @@ use std::sync::Arc;
 use porism_kernels::{Isa, Pool};
 
 pub use act_mul::act_mul;
-pub use add::{accumulate, add_scaled};
+pub use add::add_scaled;
 pub use attention::attention;
 pub use columns::{add_columns, scale_columns};
 pub use dropout::dropout;

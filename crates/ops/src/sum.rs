@@ -8,8 +8,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
+use porism_kernels::add;
 
-use crate::tensor::tensor;
+use crate::error::input;
+use crate::tensor::{Numbers, tensor};
+use crate::{OpContext, Result};
 
 /// What the gradient of one weight has come to. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,27 @@ impl GradientSum {
     /// Takes the sum; the next begins with zeros. Empty if nothing was added.
     pub fn take(&self) -> Vec<f32> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a gradient that came by the tape, on all threads.
+    ///
+    /// # Errors
+    /// Its length is another one.
+    pub fn add(&self, context: &OpContext, gradient: &Tensor) -> Result<()> {
+        const OP: &str = "gradient-sum";
+        let gradient = gradient.contiguous()?;
+        let numbers = Numbers::of(&gradient);
+        let values = numbers.slice(OP)?;
+        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sum.is_empty() {
+            *sum = values.to_vec();
+            return Ok(());
+        }
+        if sum.len() != values.len() {
+            return input(OP, format!("{} numbers cannot be added to {}", values.len(), sum.len()));
+        }
+        add::add_to(&context.pool, context.isa, &mut sum, values);
+        Ok(())
     }
 
     /// Has `add` add to the sum; without one, to zeros, which become the gradient of `w` for the tape.

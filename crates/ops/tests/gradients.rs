@@ -249,21 +249,20 @@ fn scaled_sum() {
 }
 
 #[test]
-fn sums_beside_the_tape() {
+fn gradients_that_came_by_the_tape_are_added_up() {
     let x = Random(24).constant(3, 5);
-    let mut sum = Vec::new();
+    let sum = GradientSum::default();
     for factor in [0.5, -0.25] {
-        accumulate(&context(), &mut sum, factor, &x).unwrap();
+        sum.add(&context(), &x.affine(factor, 0.0).unwrap()).unwrap();
     }
     // Halves and quarters of a number are exact.
     let want: Vec<f32> = matrix(&x).v.iter().map(|v| (0.25 * v) as f32).collect();
-    assert_eq!(sum, want);
-    // A view that is not contiguous counts in its own order.
-    let mut turned = Vec::new();
-    accumulate(&context(), &mut turned, 1.0, &x.t().unwrap()).unwrap();
-    assert_eq!(turned[1], matrix(&x).v[5] as f32);
-    let error = accumulate(&context(), &mut vec![0.0; 4], 1.0, &x).unwrap_err();
-    assert!(error.to_string().contains("15 numbers cannot be added to 4"), "{error}");
+    assert_eq!(sum.take(), want);
+    assert!(sum.take().is_empty());
+    sum.add(&context(), &x.t().unwrap()).unwrap();
+    let error = sum.add(&context(), &Random(25).constant(2, 2)).unwrap_err();
+    assert!(error.to_string().contains("4 numbers cannot be added to 15"), "{error}");
+    assert_eq!(sum.take(), x.t().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! activations is then a micro-batch's, and the sum of gradients is the whole batch's.
 
 use porism_models::steps::HeadRequest;
-use porism_models::tape::{BlockMemory, Dropout, Parameter, TapeExecutor, TapeState, loss, loss_gradients};
+use porism_models::tape::{BlockMemory, Dropout, Objective, TapeExecutor, TapeState, add_gradients, loss};
 use porism_models::{Batch, Decoder};
 use porism_text::examples::Example;
 
@@ -100,40 +100,28 @@ pub fn gradients(
     memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<Gradients> {
     let targets: usize = micros.iter().map(Micro::targets).sum();
-    let names: Vec<Parameter> = steps.parameters().iter().map(|(name, _)| name).collect();
-    // A sum begins with the first gradient that comes: of a whole model two would not be held for nothing.
-    let mut parts: Vec<Vec<f32>> = vec![Vec::new(); names.len()];
+    steps.parameters().drop_gradients();
     let mut total = 0.0;
     for (number, micro) in micros.iter().enumerate() {
         let states = micro.states(decoder);
         // Another key for each micro-batch: keys of neighbours are far apart.
         let key = |key: u64| key.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         steps.set_dropout(dropout.map(|dropout| Dropout { key: key(dropout.key), ..dropout }));
-        let found = match goal {
+        let share = micro.targets() as f64 / targets as f64;
+        let mut add = |objective: &dyn Objective| -> Result<f32> {
+            Ok(add_gradients(decoder, steps, &micro.batch, &states, (objective, share as f32), &memory)?)
+        };
+        let loss = match goal {
             Goal::CrossEntropy => {
                 let weights = vec![1.0; micro.targets()];
-                let request = HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights };
-                loss_gradients(decoder, steps, &micro.batch, &states, request, &memory).map_err(Into::into)
+                add(&HeadRequest::CrossEntropy { targets: &micro.targets, weights: &weights })
             }
-            Goal::Distillation(teacher) => teacher.teach(micro, |objective| {
-                Ok(loss_gradients(decoder, steps, &micro.batch, &states, objective, &memory)?)
-            }),
+            Goal::Distillation(teacher) => teacher.teach(micro, |objective| add(objective)),
         };
         steps.set_dropout(None);
-        let (loss, mut found) = found?;
-        let share = micro.targets() as f64 / targets as f64;
-        total += f64::from(loss) * share;
-        for (name, sum) in names.iter().zip(&mut parts) {
-            let Some(var) = steps.parameters().get(*name) else { continue };
-            let Some(gradient) = found.remove(var.as_tensor()) else { continue };
-            porism_ops::accumulate(steps.context(), sum, share as f32, &gradient)
-                .map_err(porism_models::Error::from)?;
-        }
+        total += f64::from(loss?) * share;
     }
-    for (sum, (_, var)) in parts.iter_mut().zip(steps.parameters().iter()) {
-        sum.resize(var.elem_count(), 0.0);
-    }
-    Ok(Gradients { loss: total, targets, parts })
+    Ok(Gradients { loss: total, targets, parts: steps.parameters().take_gradients() })
 }
 
 /// The mean loss over all tokens of the micro-batches that count, in nats.

@@ -15,7 +15,7 @@ use porism_ops::OpContext;
 use porism_text::Tokenizer;
 use porism_text::examples::{Composer, Example};
 use porism_tune::adapter::{Magnitudes, TRAINED, fresh, hold_back, less_start, trained};
-use porism_tune::memory::{kept_bytes, plan};
+use porism_tune::memory::{Tape, kept_bytes, plan};
 use porism_tune::optimizer::{Optimizer, OptimizerKind, StateStorage, TrainedTensor};
 use porism_tune::passes::{gradients, mean_loss, micros};
 use porism_tune::recipe::{Recompute, Switch, Variant};
@@ -392,11 +392,20 @@ fn blocks_keep_what_fits() {
     let blocks = model.decoder.stack.blocks.len();
     // 10 widths of 576, 4 times 192 numbers of keys, 3 times 1536 of the feed-forward network; of a frozen one a width and
     // its product less.
-    assert_eq!(kept_bytes(&model.decoder, 0, 512, true), 4 * 512 * (5760 + 768 + 4608));
-    let one = kept_bytes(&model.decoder, 0, 512, false);
+    assert_eq!(
+        kept_bytes(&model.decoder, 0, 512, Tape { full: true, ..Tape::default() }),
+        4 * 512 * (5760 + 768 + 4608)
+    );
+    let one = kept_bytes(&model.decoder, 0, 512, Tape::default());
     assert_eq!(one, 4 * 512 * (5184 + 768 + 3072));
+    // With dropout each of three pairs has its input once more, and its projection's result and its own beside their sum.
+    let pairs = bench(&model, &recipe(), None).decoder;
+    let dropped = kept_bytes(&pairs, 0, 512, Tape { dropout: true, ..Tape::default() });
+    let outputs = 576 + 192 + 576;
+    let inputs = 576 + 576 + 1536;
+    assert_eq!(dropped - kept_bytes(&pairs, 0, 512, Tape::default()), 4 * 512 * (2 * outputs + inputs));
     let kept = |recompute, budget| {
-        let plan = plan(&model.decoder, recompute, 512, budget, false);
+        let plan = plan(&model.decoder, recompute, 512, budget, Tape::default());
         plan.iter().filter(|memory| **memory == BlockMemory::Keep).count()
     };
     assert_eq!(kept(Recompute::Auto, u64::MAX), blocks);

@@ -41,25 +41,61 @@ pub fn loss_gradients(
     objective: impl Objective,
     memory: impl Fn(usize) -> BlockMemory + Sync,
 ) -> Result<(f32, GradStore)> {
-    // What a pass that failed has left.
-    steps.parameters.take_sums().for_each(drop);
-    steps.summing = true;
-    let found = quietly(|| on_one_thread(decoder, steps, batch, states, &objective, &memory));
-    steps.summing = false;
-    let (loss, mut gradients) = found?;
-    for (tensor, sum) in steps.parameters.take_sums() {
-        let _ = gradients.insert(tensor, Tensor::from_vec(sum, tensor.shape(), tensor.device())?);
+    steps.parameters.drop_gradients();
+    let (loss, mut gradients) = summing(decoder, steps, batch, states, (&objective, 1.0), &memory)?;
+    for (tensor, sum) in steps.parameters.sums() {
+        let sum = sum.take();
+        if !sum.is_empty() {
+            let _ = gradients.insert(tensor, Tensor::from_vec(sum, tensor.shape(), tensor.device())?);
+        }
     }
     Ok((loss, gradients))
 }
 
-/// [`loss_gradients`] on the thread that calls it; the operations' work is on their pool.
+/// The loss of an objective; `share` of its gradients is added to those that [`super::Parameters::take_gradients`] will give. So of
+/// several batches no more is held than of one.
+///
+/// # Errors
+/// As for [`loss_gradients`]; what was added up is then good for nothing.
+pub fn add_gradients(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    (objective, share): (impl Objective, f32),
+    memory: impl Fn(usize) -> BlockMemory + Sync,
+) -> Result<f32> {
+    let (loss, gradients) = summing(decoder, steps, batch, states, (&objective, share), &memory)?;
+    for (tensor, sum) in steps.parameters.sums() {
+        if let Some(gradient) = gradients.get(tensor) {
+            sum.add(&steps.context, gradient)?;
+        }
+    }
+    Ok(loss)
+}
+
+/// The loss and the gradients that come by the tape; those of whole weights are added to their sums.
+fn summing(
+    decoder: &Decoder,
+    steps: &mut TapeExecutor,
+    batch: &Batch,
+    states: &[TapeState],
+    objective: (&dyn Objective, f32),
+    memory: &(dyn Fn(usize) -> BlockMemory + Sync),
+) -> Result<(f32, GradStore)> {
+    steps.summing = true;
+    let found = quietly(|| on_one_thread(decoder, steps, batch, states, objective, memory));
+    steps.summing = false;
+    found
+}
+
+/// [`summing`] on the thread that calls it; the operations' work is on their pool.
 fn on_one_thread(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
     batch: &Batch,
     states: &[TapeState],
-    objective: &dyn Objective,
+    objective: (&dyn Objective, f32),
     memory: &dyn Fn(usize) -> BlockMemory,
 ) -> Result<(f32, GradStore)> {
     batch.check(states.len())?;
@@ -150,17 +186,17 @@ fn gradient(store: &mut GradStore, of: &Tensor) -> Result<Tensor> {
     store.remove(of).ok_or_else(|| Error::Batch("a block's input has no gradient".into()))
 }
 
-/// The loss of the wanted rows of x, and its gradients.
+/// The loss of the wanted rows of x, and a share of its gradients.
 fn head(
     decoder: &Decoder,
     steps: &mut TapeExecutor,
     batch: &Batch,
     x: &Tensor,
-    objective: &dyn Objective,
+    (objective, share): (&dyn Objective, f32),
 ) -> Result<(f32, GradStore)> {
     let mut gradients: Option<GradStore> = None;
     let loss = head_loss(decoder, steps, batch, x, objective, &mut |value| {
-        let found = value.backward()?;
+        let found = value.affine(f64::from(share), 0.0)?.backward()?;
         match &mut gradients {
             Some(all) => all.extend(found)?,
             none => *none = Some(found),

@@ -31,7 +31,7 @@ use crate::steps::Steps;
 use crate::{Error, Result};
 
 pub use deltas::Dropout;
-pub use gradients::{BlockMemory, hidden, loss, loss_gradients};
+pub use gradients::{BlockMemory, add_gradients, hidden, loss, loss_gradients};
 pub use objective::{Distillation, Objective, TeacherLogits};
 pub use parameters::{DeltaPart, Parameter, Parameters};
 pub use state::TapeState;
@@ -50,7 +50,7 @@ pub struct TapeExecutor {
     probe: Option<Box<dyn Probe>>,
     slots: HashMap<SlotSite, Box<dyn TapeSlot>>,
     dropout: Option<Dropout>,
-    /// Whether gradients of whole weights are added up beside the tape: while [`loss_gradients`] runs.
+    /// Whether gradients of whole weights are added up beside the tape: while [`loss_gradients`] or [`add_gradients`] runs.
     summing: bool,
 }
 

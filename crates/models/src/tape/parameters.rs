@@ -54,7 +54,7 @@ pub struct Parameters {
 #[derive(Debug)]
 struct Trained {
     var: Var,
-    /// Where a pass adds up its gradient, if it is a weight that takes up room.
+    /// Where passes add up its gradient.
     sum: GradientSum,
 }
 
@@ -162,10 +162,25 @@ impl Parameters {
         self.trained(name).map(|trained| (trained.var.as_tensor(), &trained.sum))
     }
 
-    /// Takes what was added up beside the tape, of each tensor that something was added to.
-    pub(super) fn take_sums(&self) -> impl Iterator<Item = (&Tensor, Vec<f32>)> {
-        let taken = self.vars.values().map(|trained| (trained.var.as_tensor(), trained.sum.take()));
-        taken.filter(|(_, sum)| !sum.is_empty())
+    /// All trained tensors with the sums of their gradients.
+    pub(super) fn sums(&self) -> impl Iterator<Item = (&Tensor, &GradientSum)> {
+        self.vars.values().map(|trained| (trained.var.as_tensor(), &trained.sum))
+    }
+
+    /// Takes what [`add_gradients`](super::add_gradients) has added up since they were last taken, in the order of
+    /// [`iter`](Parameters::iter): a gradient for each tensor, zeros where none came.
+    pub fn take_gradients(&self) -> Vec<Vec<f32>> {
+        let taken = |trained: &Trained| {
+            let mut sum = trained.sum.take();
+            sum.resize(trained.var.elem_count(), 0.0);
+            sum
+        };
+        self.vars.values().map(taken).collect()
+    }
+
+    /// Forgets what was added up, after a pass that failed for example.
+    pub fn drop_gradients(&self) {
+        self.sums().for_each(|(_, sum)| drop(sum.take()));
     }
 
     /// All trained tensors, each once, in the order of their names.
