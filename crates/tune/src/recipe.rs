@@ -140,8 +140,8 @@ pub struct Recipe {
     /// A PEFT folder to begin with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_adapter: Option<PathBuf>,
-    /// Whether examples come in another order each epoch.
-    pub shuffle: bool,
+    /// Whether examples come in the file's order, and not in another one each epoch.
+    pub no_shuffle: bool,
     /// Share of a single file's examples that is held out for validation.
     pub validation: f64,
     /// Updates between validations; 0: at the end only.
@@ -183,7 +183,7 @@ impl Default for Recipe {
             packing: Switch::On,
             recompute: Recompute::Auto,
             init_adapter: None,
-            shuffle: true,
+            no_shuffle: false,
             validation: 0.05,
             validate_every: 50,
             checkpoint_every: 50,
@@ -295,17 +295,17 @@ impl Recipe {
         }
     }
 
-    /// The recipe as a file, with what each key means.
+    /// The recipe as a file, with what each key means; keys without a value are there as comments.
     pub fn commented(&self) -> String {
         // Filled in below: a line of words for each key.
         let mut text = String::new();
-        let table = toml::Table::try_from(self).unwrap_or_default();
-        for (key, value) in &table {
-            let words = KEYS.iter().find(|(name, _)| name == key).map_or("", |(_, words)| words);
-            if !words.is_empty() {
-                text.push_str(&format!("# {words}\n"));
-            }
-            text.push_str(&format!("{key} = {value}\n"));
+        let mut table = toml::Table::try_from(self).unwrap_or_default();
+        for (key, words) in KEYS {
+            let line = match table.remove(*key) {
+                Some(value) => format!("{key} = {value}"),
+                None => format!("#{key} = \"..\""),
+            };
+            text.push_str(&format!("# {words}\n{line}\n"));
         }
         text
     }
@@ -341,7 +341,7 @@ const KEYS: &[(&str, &str)] = &[
     ("packing", "on: short examples share a row, without seeing each other"),
     ("recompute", "auto, all or none: blocks that are computed twice to save memory"),
     ("init_adapter", "a PEFT folder to begin with"),
-    ("shuffle", "whether examples come in another order each epoch"),
+    ("no_shuffle", "whether examples come in the file's order, and not in another one each epoch"),
     ("validation", "share of a single file's examples that is held out"),
     ("validate_every", "updates between validations; 0: at the end only"),
     ("checkpoint_every", "updates between checkpoints; 0: at the end only"),
@@ -350,6 +350,8 @@ const KEYS: &[(&str, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -357,8 +359,14 @@ mod tests {
         let recipe = Recipe { lr: 1e-3, targets: vec!["q_proj".into()], ..Recipe::default() };
         let text = recipe.commented();
         assert_eq!(Recipe::parse("r.toml", &text, &[]).unwrap(), recipe);
-        // Every key is explained.
-        assert_eq!(text.matches("\n# ").count() + 1, text.lines().filter(|line| line.contains(" = ")).count());
+        // Every key is there and explained, also those that have no value, which are comments.
+        let all = Recipe { init_adapter: Some("a".into()), from_scratch: Some("s".into()), ..recipe };
+        let table = toml::Table::try_from(&all).unwrap();
+        assert_eq!(
+            table.keys().cloned().collect::<BTreeSet<_>>(),
+            KEYS.iter().map(|(key, _)| (*key).to_owned()).collect()
+        );
+        assert!(text.contains("\n#init_adapter = ") && all.commented().contains("\ninit_adapter = \"a\"\n"), "{text}");
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Trainer<'_> {
             accumulate: self.recipe.accumulate,
             length: self.recipe.length,
             packing: self.recipe.packing == Switch::On,
-            shuffle: self.recipe.shuffle,
+            shuffle: !self.recipe.no_shuffle,
             seed: self.recipe.seed,
         };
         Course::new(&self.data.train.examples, batching)

@@ -164,7 +164,7 @@ impl Flags {
         recipe.paged |= self.paged;
         recipe.double_quant |= self.double_quant;
         recipe.skip_bad |= self.skip_bad;
-        recipe.shuffle &= !self.no_shuffle;
+        recipe.no_shuffle |= self.no_shuffle;
         if self.epochs.is_some() {
             recipe.steps = 0;
         }
