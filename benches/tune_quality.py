@@ -1,7 +1,7 @@
 """What each way of tuning learns from a real instruction set, at the best of three learning rates and the same tokens.
 
     python benches/tune_quality.py --porism target/release/porism --model FOLDER --mbpp mbpp.jsonl --other wiki.txt \\
-        [--methods lora,rslora,dora,pissa,qlora,full] [--steps 120] [--batch 4] [--length 512] --rows results.jsonl
+        [--methods lora,full,qlora,dora,rslora,pissa] [--steps 120] [--batch 4] [--length 512] --rows results.jsonl
 
 mbpp.jsonl has the 974 tasks of MBPP (Austin et al. 2021) with `task_id`, `text`, `code` and `test_list`: 601 to 974 are learned from,
 511 to 600 are watched, as the paper splits them. Each task becomes a chat: the description with its tests, and the code. For each
@@ -19,12 +19,12 @@ import subprocess
 import tempfile
 
 RATES = {
-    "lora": [2e-4, 5e-4, 1e-3],
-    "rslora": [1e-4, 2e-4, 5e-4],
-    "dora": [2e-4, 5e-4, 1e-3],
-    "pissa": [5e-5, 1e-4, 2e-4],
-    "qlora": [2e-4, 5e-4, 1e-3],
-    "full": [1e-5, 2e-5, 5e-5],
+    "lora": [5e-4, 1e-3, 2e-3],
+    "full": [2e-5, 5e-5, 1e-4],
+    "qlora": [5e-4, 1e-3, 2e-3],
+    "dora": [5e-4, 1e-3, 2e-3],
+    "rslora": [2e-4, 5e-4, 1e-3],
+    "pissa": [1e-4, 2e-4, 5e-4],
 }
 
 

@@ -236,6 +236,25 @@ fn a_dry_run_shows_what_counts() {
 }
 
 #[test]
+fn a_folder_has_splits() {
+    let fixture = fixture();
+    let data = inside(&fixture, "splits");
+    std::fs::create_dir(&data).expect("a folder");
+    let text = std::fs::read_to_string(examples(&fixture)).expect("examples");
+    for name in ["train", "valid", "test"] {
+        std::fs::write(format!("{data}/{name}.jsonl"), &text).expect("a split");
+    }
+    let out = inside(&fixture, "out");
+    let told = fixture.run(&arguments(&fixture, &data, &out, &["--method", "lora", "--steps", "2"]));
+    for name in ["train", "valid", "test"] {
+        assert!(told.stderr.lines().any(|line| line.starts_with(&format!("{name}: "))), "{told:?}");
+    }
+    // All three are the same, and the test split is measured once, at the end.
+    let last = log(&out)[1]["val_loss"].as_f64().expect("a validation loss");
+    assert!(told.stdout.contains(&format!("test loss {last:.4}\n")), "{told:?}");
+}
+
+#[test]
 fn recipes_and_flags_say_the_same() {
     let fixture = fixture();
     let data = examples(&fixture);

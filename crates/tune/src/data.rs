@@ -36,6 +36,8 @@ pub struct Data {
     pub train: Split,
     /// What is watched meanwhile.
     pub valid: Option<Split>,
+    /// What the result is measured on, once.
+    pub test: Option<Split>,
 }
 
 /// How rows become examples.
@@ -55,7 +57,7 @@ pub struct Reading<'a> {
 const FEWEST: usize = 20;
 
 impl Data {
-    /// Reads a file, or a folder with `train` and perhaps `valid`, in any kind of file that rows are read from or as plain text
+    /// Reads a file, or a folder with `train` and perhaps `valid` and `test`, in any kind of file that rows are read from or as plain text
     /// (`.txt`).
     ///
     /// # Errors
@@ -65,8 +67,9 @@ impl Data {
             let train = find(path, &["train"])?.ok_or_else(|| {
                 Error::Recipe(format!("{} has no train.jsonl (or .json, .csv, .parquet, .arrow)", path.display()))
             })?;
-            let valid = find(path, &["valid", "validation", "dev"])?;
-            Data { train: reading.split(&train)?, valid: valid.map(|path| reading.split(&path)).transpose()? }
+            let other = |names: &[&str]| find(path, names)?.map(|path| reading.split(&path)).transpose();
+            let (valid, test) = (other(&["valid", "validation", "dev"])?, other(&["test"])?);
+            Data { train: reading.split(&train)?, valid, test }
         } else {
             let mut train = reading.split(path)?;
             let held = (train.examples.len() as f64 * reading.validation) as usize;
@@ -74,7 +77,7 @@ impl Data {
                 let examples = train.examples.split_off(train.examples.len() - held);
                 Split { counts: Counts { rows: examples.len(), ..Counts::default() }, examples }
             });
-            Data { train, valid }
+            Data { train, valid, test: None }
         };
         if data.train.examples.is_empty() {
             let Counts { rows, bad, empty, .. } = data.train.counts;
@@ -85,7 +88,9 @@ impl Data {
                 reading.length
             )));
         }
-        data.valid = data.valid.filter(|valid| !valid.examples.is_empty());
+        for split in [&mut data.valid, &mut data.test] {
+            *split = split.take().filter(|split| !split.examples.is_empty());
+        }
         Ok(data)
     }
 }

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::adapter::Magnitudes;
 use crate::checkpoint::{Checkpoint, State};
 use crate::course::{Batching, Course};
-use crate::data::Data;
+use crate::data::{Data, Split};
 use crate::goal::Goal;
 use crate::log::{Log, Record};
 use crate::memory::{self, Tape};
@@ -47,6 +47,8 @@ pub struct Outcome {
     pub loss: Option<(f64, f64)>,
     /// The validation loss before the first update and behind the last.
     pub val_loss: Option<(f64, f64)>,
+    /// The loss of the test split behind the last update.
+    pub test_loss: Option<f64>,
     /// What ended it early.
     pub alarm: Option<Alarm>,
 }
@@ -132,8 +134,8 @@ impl Trainer<'_> {
         }
         let mut log = Log::open(&self.folder.join("log.jsonl"), state.step)?;
         let mut dog = Watchdog::default();
-        let mut outcome = Outcome { steps: state.step, loss: None, val_loss: None, alarm: None };
-        if let Some(before) = self.validate()? {
+        let mut outcome = Outcome { steps: state.step, loss: None, val_loss: None, test_loss: None, alarm: None };
+        if let Some(before) = self.loss_of(self.data.valid.as_ref())? {
             outcome.val_loss = Some((before, before));
         }
         while state.step < steps {
@@ -153,7 +155,7 @@ impl Trainer<'_> {
             state.step += 1;
             outcome.steps = state.step;
             let due = |every: u64| state.step == steps || (every > 0 && state.step.is_multiple_of(every));
-            let val_loss = if due(self.recipe.validate_every) { self.validate()? } else { None };
+            let val_loss = if due(self.recipe.validate_every) { self.loss_of(self.data.valid.as_ref())? } else { None };
             if let Some(now) = val_loss {
                 outcome.val_loss = Some((outcome.val_loss.map_or(now, |(first, _)| first), now));
                 if state.best.is_none_or(|(best, _)| now < best) {
@@ -168,6 +170,7 @@ impl Trainer<'_> {
                 tell(Event::Saved(&path));
             }
         }
+        outcome.test_loss = self.loss_of(self.data.test.as_ref())?;
         Ok(outcome)
     }
 
@@ -214,11 +217,11 @@ impl Trainer<'_> {
         })
     }
 
-    /// The loss of the examples held out.
-    fn validate(&mut self) -> Result<Option<f64>> {
-        let Some(valid) = &self.data.valid else { return Ok(None) };
+    /// The loss of examples that are held out.
+    fn loss_of(&mut self, split: Option<&Split>) -> Result<Option<f64>> {
+        let Some(split) = split else { return Ok(None) };
         self.magnitudes.renew(&self.executor)?;
-        let examples: Vec<&Example> = valid.examples.iter().collect();
+        let examples: Vec<&Example> = split.examples.iter().collect();
         Ok(Some(mean_loss(self.decoder, &mut self.executor, &micros(&examples, MICRO))?))
     }
 

@@ -107,6 +107,7 @@ fn train(model: &Model, recipe: &Recipe, folder: &Path, resume: bool) -> (Outcom
     let data = Data {
         train: Split { examples: all[..4].to_vec(), ..Split::default() },
         valid: Some(Split { examples: all[4..].to_vec(), ..Split::default() }),
+        test: Some(Split { examples: all[4..].to_vec(), ..Split::default() }),
     };
     let tensors = executor.parameters().iter().map(|(name, var)| TrainedTensor {
         name: format!("{name:?}"),
@@ -179,6 +180,8 @@ fn a_run_that_goes_on_is_the_same_to_the_last_bit() {
         let (outcome, adapter) = train(&model, &recipe, whole.path(), false);
         assert_eq!((outcome.steps, outcome.alarm), (6, None));
         let (first, last) = outcome.val_loss.expect("a validation loss");
+        // The same examples: what is tested is what the last update left.
+        assert_eq!(outcome.test_loss, Some(last));
         let (begun, ended) = outcome.loss.expect("losses");
         assert!(ended < begun, "{variant:?}: from {begun} to {ended}, validation from {first} to {last}");
         let half = Recipe { steps: 3, ..recipe.clone() };

@@ -20,7 +20,7 @@ pub struct Flags {
     #[arg(long, value_name = "METHOD", value_parser = word::<Method>)]
     method: Option<Method>,
     /// A JSONL file of examples (messages; prompt and completion; instruction and output; text), a plain text (.txt), or a folder
-    /// with train.jsonl and perhaps valid.jsonl
+    /// with train.jsonl, perhaps valid.jsonl and test.jsonl
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// The folder for adapter, recipe, log and checkpoints

@@ -183,8 +183,10 @@ fn tell_of(data: &Data) {
         say(&line);
     };
     words("train", &data.train);
-    if let Some(valid) = &data.valid {
-        words("valid", valid);
+    for (name, split) in [("valid", &data.valid), ("test", &data.test)] {
+        if let Some(split) = split {
+            words(name, split);
+        }
     }
 }
 
@@ -264,6 +266,9 @@ impl Job<'_> {
         }
         if let Some((before, after)) = outcome.val_loss {
             output::line(&format!("validation loss {before:.4} before, {after:.4} after"))?;
+        }
+        if let Some(loss) = outcome.test_loss {
+            output::line(&format!("test loss {loss:.4}"))?;
         }
         if let Some((first, last)) = outcome.loss {
             output::line(&format!("loss of the first batch {first:.4}, of the last {last:.4}"))?;
