@@ -316,7 +316,10 @@ const KEYS: &[(&str, &str)] = &[
     ("method", "full, lora or qlora"),
     ("model", "a path, a name of the catalogue, or owner/repo of the hub"),
     ("from_scratch", "the file of a model that begins with random weights, instead"),
-    ("data", "a JSONL file of examples, a plain text (.txt), or a folder with train.jsonl, perhaps valid.jsonl and test.jsonl"),
+    (
+        "data",
+        "a JSONL file of examples, a plain text (.txt), or a folder with train.jsonl, perhaps valid.jsonl and test.jsonl",
+    ),
     ("output", "the folder for adapter, recipe, log and checkpoints"),
     ("steps", "updates; 0: as many as the epochs make"),
     ("epochs", "times that every example is seen"),
