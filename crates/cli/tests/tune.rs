@@ -179,50 +179,74 @@ fn a_model_begins_with_nothing() {
     assert!(!told.stdout.is_empty());
 }
 
-/// The most anonymous memory that a run has, in bytes: what the system cannot put back into a file.
+/// A command of which nothing is shown.
+fn silent<'a>(command: &'a mut Command, fixture: &Fixture) -> &'a mut Command {
+    let silent = command.env("PORISM_HOME", fixture.path()).stdin(Stdio::null());
+    silent.stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+/// The most that a run has, in bytes: of anonymous memory, which the system cannot put back into a file, and of all private
+/// memory that it may write to, which `ulimit -d` limits.
 #[cfg(target_os = "linux")]
-fn most_anonymous(fixture: &Fixture, args: &[&str]) -> u64 {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_porism"))
-        .args(args)
-        .env("PORISM_HOME", fixture.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    let path = format!("/proc/{}/smaps_rollup", child.id());
-    let mut most = 0;
+fn most_memory(fixture: &Fixture, args: &[&str]) -> [u64; 2] {
+    let mut child =
+        silent(Command::new(env!("CARGO_BIN_EXE_porism")).args(args), fixture).spawn().expect("the binary runs");
+    let files = [("smaps_rollup", "Anonymous:"), ("status", "VmData:")];
+    let mut most = [0; 2];
     loop {
-        let maps = std::fs::read_to_string(&path).unwrap_or_default();
-        let anonymous = maps.lines().find_map(|line| line.strip_prefix("Anonymous:")?.trim().strip_suffix(" kB"));
-        most = anonymous.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0).max(most);
+        for ((name, key), most) in files.iter().zip(&mut most) {
+            let lines = std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
+            let number = lines.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB"));
+            *most = number.and_then(|n| n.parse::<u64>().ok()).map_or(0, |n| 1024 * n).max(*most);
+        }
         if let Some(end) = child.try_wait().expect("a child") {
             assert!(end.success(), "{args:?}: {end}");
-            return 1024 * most;
+            return most;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// AdamW's two numbers for each weight, which are most of what full training needs, lie in files with `--paged`.
+/// AdamW's two numbers for each weight, which are most of what full training needs, lie in files with `--paged`: such a run
+/// completes where memory is too short for the state.
 #[cfg(target_os = "linux")]
 #[test]
 fn paged_state_is_not_anonymous() {
     let fixture = fixture();
     let text = file(&fixture, "tale.txt", &"the cat sat on the mat and the dog sat on the cat.\n".repeat(60));
     let spec = file(&fixture, "model.toml", "layers = 4\nwidth = 512\nheads = 8\ncontext = 64\nvocab_size = 280\n");
-    let out = [inside(&fixture, "plain"), inside(&fixture, "paged")];
-    let run = |out: &str, more: &[&str]| {
-        let args = ["tune", "--method", "full", "--from-scratch", &spec, "--data", &text, "--output", out];
-        let short = ["--length", "32", "--steps", "4", "--batch", "1", "--checkpoint-every", "0"];
-        most_anonymous(&fixture, &[&args[..], &short, more].concat())
+    let args = |out: &'static str, more: &[&'static str]| {
+        let mut args =
+            ["tune", "--method", "full", "--from-scratch", &spec, "--data", &text].map(String::from).to_vec();
+        args.extend(["--output".into(), inside(&fixture, out)]);
+        args.extend(["--length", "32", "--steps", "4", "--batch", "1", "--checkpoint-every", "0"].map(String::from));
+        args.extend(more.iter().map(|word| (*word).to_owned()));
+        args
     };
-    let (plain, paged) = (run(&out[0], &[]), run(&out[1], &["--paged"]));
-    let weights = std::fs::metadata(format!("{}/model/model.safetensors", out[0])).expect("a model").len() / 4;
+    let run = |out, more: &[&'static str]| {
+        let args = args(out, more);
+        most_memory(&fixture, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (plain, paged) = (run("plain", &[]), run("paged", &["--paged"]));
+    let model = format!("{}/model/model.safetensors", inside(&fixture, "plain"));
+    let weights = std::fs::metadata(model).expect("a model").len() / 4;
     assert!(weights > 10_000_000, "{weights}");
-    assert!(paged + 7 * weights < plain, "{paged} bytes paged, {plain} not, for {weights} weights");
-    let losses = |out: &str| log(out).iter().map(|row| row["loss"].as_f64()).collect::<Vec<_>>();
-    assert_eq!(losses(&out[0]), losses(&out[1]));
+    for (plain, paged) in plain.iter().zip(paged) {
+        assert!(paged + 7 * weights < *plain, "{paged} bytes paged, {plain} not, for {weights} weights");
+    }
+    let losses = |out| log(&inside(&fixture, out)).iter().map(|row| row["loss"].as_f64()).collect::<Vec<_>>();
+    assert_eq!(losses("plain"), losses("paged"));
+
+    // A limit between the two.
+    let kilobytes = ((plain[1] + paged[1]) / 2 / 1024).to_string();
+    let completes = |out, more: &[&'static str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -d \"$0\" && exec \"$@\"", &kilobytes, env!("CARGO_BIN_EXE_porism")]);
+        silent(shell.args(args(out, more)), &fixture).status().expect("a shell").success()
+    };
+    assert!(!completes("short", &[]), "{kilobytes} KiB were enough");
+    assert!(completes("enough", &["--paged"]), "{kilobytes} KiB");
+    assert_eq!(losses("plain"), losses("enough"));
 }
 
 #[test]
@@ -400,14 +424,9 @@ fn what_is_killed_goes_on() {
     let (mut killed, mut resumed) = (0, 0);
     for number in 0..30u32 {
         let out = inside(&fixture, &format!("killed{number}"));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_porism"))
-            .args(arguments(&fixture, &data, &out, &more))
-            .env("PORISM_HOME", fixture.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_porism"));
+        let mut child =
+            silent(command.args(arguments(&fixture, &data, &out, &more)), &fixture).spawn().expect("the binary runs");
         // From the first moment to the last, in no order.
         std::thread::sleep(long.mul_f64(f64::from(number * 7 % 30) / 29.0));
         killed += u32::from(child.kill().is_ok() && !child.wait().expect("an end").success());
