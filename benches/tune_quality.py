@@ -6,8 +6,8 @@
 mbpp.jsonl has the 974 tasks of MBPP (Austin et al. 2021) with `task_id`, `text`, `code` and `test_list`: 601 to 974 are learned from,
 511 to 600 are watched, as the paper splits them. Each task becomes a chat: the description with its tests, and the code. For each
 method and learning rate a line of JSON: trained parameters, validation loss before and after, tokens per second, peak memory,
-perplexity of another text before and after (what was forgotten). Rows that the file has already are not run again. At the end a
-Markdown table of each method's best rate.
+perplexity of another text before and after (what was forgotten). QLoRA's base is the folder as `porism convert --to nf4
+--double-quant` writes it. Rows that the file has already are not run again. At the end a Markdown table of each method's best rate.
 """
 
 import argparse
@@ -23,8 +23,8 @@ RATES = {
     "full": [2e-5, 5e-5, 1e-4],
     "qlora": [5e-4, 1e-3, 2e-3],
     "dora": [5e-4, 1e-3, 2e-3],
-    "rslora": [2e-4, 5e-4, 1e-3],
-    "pissa": [1e-4, 2e-4, 5e-4],
+    "rslora": [5e-4, 1e-3],
+    "pissa": [2e-4, 5e-4],
 }
 
 
@@ -34,6 +34,13 @@ def write(path, tasks):
             asked = task["text"] + "\nYour code should pass these tests:\n" + "\n".join(task["test_list"])
             chat = [{"role": "user", "content": asked}, {"role": "assistant", "content": task["code"].replace("\r\n", "\n")}]
             out.write(json.dumps({"messages": chat}) + "\n")
+
+
+def four_bits(a, folder):
+    base = folder / "nf4"
+    if not base.exists():
+        subprocess.run([a.porism, "convert", a.model, "-o", str(base), "--to", "nf4", "--double-quant"], check=True)
+    return str(base)
 
 
 def perplexity(a, model, adapter):
@@ -46,13 +53,12 @@ def tune(a, method, rate, data, folder):
     variant = method if method in ("rslora", "dora", "pissa") else "lora"
     kind = method if method in ("full", "qlora") else "lora"
     out = folder / f"{method}-{rate}"
-    command = [a.porism, "tune", "--method", kind, "-m", a.model, "--data", str(data), "--output", str(out), "--lr", str(rate)]
+    model = four_bits(a, folder) if method == "qlora" else a.model
+    command = [a.porism, "tune", "--method", kind, "-m", model, "--data", str(data), "--output", str(out), "--lr", str(rate)]
     command += ["--steps", str(a.steps), "--batch", str(a.batch), "--length", str(a.length), "--schedule", "cosine"]
     command += ["--warmup", str(a.steps // 10), "--checkpoint-every", "0", "--validate-every", "0"]
     if kind != "full":
         command += ["--variant", variant]
-    if method == "qlora":
-        command += ["--base-type", "nf4", "--double-quant"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     before, after = [float(word.rstrip(",")) for word in ran.stdout.splitlines()[0].split() if word[0].isdigit()]
@@ -60,13 +66,13 @@ def tune(a, method, rate, data, folder):
     if kind == "full":
         forgotten = perplexity(a, str(out / "model"), None)
     else:
-        forgotten = perplexity(a, a.model, str(out))
+        forgotten = perplexity(a, model, str(out))
     shutil.rmtree(out)
     return {
         "method": method, "lr": rate, "steps": a.steps, "batch": a.batch, "length": a.length,
         "trained": int(trainable.split()[1].replace(",", "")), "loss_before": before, "loss_after": after,
         "tokens_per_second": statistics.median(row["tokens_per_second"] for row in log),
-        "peak_rss_bytes": max(row["peak_rss_bytes"] for row in log), "perplexity_after": forgotten,
+        "peak_rss_bytes": max(row["peak_rss_bytes"] for row in log), "perplexity_before": perplexity(a, model, None), "perplexity_after": forgotten,
     }
 
 
@@ -82,7 +88,6 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
     tasks = [json.loads(line) for line in open(a.mbpp)]
-    before = perplexity(a, a.model, None)
     settings = {"steps": a.steps, "batch": a.batch, "length": a.length}
     done = {}
     for line in a.rows.read_text().splitlines() if a.rows.exists() else []:
@@ -99,7 +104,7 @@ def main():
         for method in a.methods.split(","):
             for rate in RATES[method]:
                 if (method, rate) not in done:
-                    done[method, rate] = {**tune(a, method, rate, data, folder), "perplexity_before": before}
+                    done[method, rate] = tune(a, method, rate, data, folder)
                     with a.rows.open("a") as out:
                         out.write(json.dumps(done[method, rate]) + "\n")
             best.append(min((done[method, rate] for rate in RATES[method]), key=lambda row: row["loss_after"]))

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 use porism_formats::Weight;
-use porism_kernels::add;
 use porism_kernels::linear::backward::{backward_input, backward_weight};
 use porism_kernels::linear::forward_f32;
+use porism_kernels::linear::narrow::add_product;
 
 use crate::error::input;
 use crate::linear::{dense, matrix};
@@ -48,7 +48,7 @@ struct LowRank {
     context: OpContext,
     weight: Weight,
     scale: f32,
-    /// `x A^T`, `[n, rank]`.
+    /// `scale x A^T`, `[n, rank]`.
     inner: Mutex<Vec<f32>>,
 }
 
@@ -74,9 +74,10 @@ impl CustomOp3 for LowRank {
         forward_f32(pool, *isa, matrix(&self.weight), x, &mut y);
         let mut inner = vec![0.0; n * rank];
         forward_f32(pool, *isa, dense(a, rank, cols), x, &mut inner);
-        let mut outer = vec![0.0; n * rows];
-        forward_f32(pool, *isa, dense(b, rows, rank), &inner, &mut outer);
-        add::add_scaled_to(pool, *isa, &mut y, self.scale, &outer);
+        // The scale on the narrow side, here and on the way back.
+        inner.iter_mut().for_each(|v| *v *= self.scale);
+        let across: Vec<f32> = (0..rank).flat_map(|j| b.iter().skip(j).step_by(rank)).copied().collect();
+        add_product(pool, *isa, rank, &inner, &across, &mut y);
         *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = inner;
         Ok(output(y, (n, rows)))
     }
@@ -96,15 +97,13 @@ impl CustomOp3 for LowRank {
         let (dys, xs, xa, xb) = (dys.slice(name)?, xs.slice(name)?, xa.slice(name)?, xb.slice(name)?);
         let ((rank, cols), rows) = (a.dims2()?, b.dim(0)?);
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // The scale on the narrow side: `s dy B`, and `dy^T (s x A^T)`.
         let mut dinner = vec![0.0; inner.len()];
-        backward_input(pool, *isa, dense(xb, rows, rank), dys, &mut dinner);
+        add_product(pool, *isa, rows, dys, xb, &mut dinner);
         dinner.iter_mut().for_each(|d| *d *= self.scale);
         let dx = x.track_op().then(|| {
-            let (mut dx, mut beside) = (vec![0.0; xs.len()], vec![0.0; xs.len()]);
+            let mut dx = vec![0.0; xs.len()];
             backward_input(pool, *isa, matrix(&self.weight), dys, &mut dx);
-            backward_input(pool, *isa, dense(xa, rank, cols), &dinner, &mut beside);
-            add::add_to(pool, *isa, &mut dx, &beside);
+            add_product(pool, *isa, rank, &dinner, xa, &mut dx);
             tensor(dx, x.shape())
         });
         let da = a.track_op().then(|| {
@@ -114,8 +113,7 @@ impl CustomOp3 for LowRank {
         });
         let db = b.track_op().then(|| {
             let mut db = vec![0.0; rows * rank];
-            let scaled: Vec<f32> = inner.iter().map(|v| self.scale * v).collect();
-            backward_weight(pool, *isa, rows, rank, dys, &scaled, &mut db);
+            backward_weight(pool, *isa, rows, rank, dys, &inner, &mut db);
             tensor(db, b.shape())
         });
         Ok((dx.transpose()?, da.transpose()?, db.transpose()?))

@@ -13,6 +13,7 @@ mod ahead;
 pub mod backward;
 mod f32;
 mod int8;
+pub mod narrow;
 mod panel;
 mod quantize;
 mod strip;
