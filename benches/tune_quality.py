@@ -1,4 +1,4 @@
-"""What each way of tuning learns from a real instruction set, at the best of three learning rates and the same tokens.
+"""What each way of tuning learns from a real instruction set, at the best of a few learning rates and the same tokens.
 
     python benches/tune_quality.py --porism target/release/porism --model FOLDER --mbpp mbpp.jsonl --other wiki.txt \\
         [--methods lora,full,qlora,dora,rslora,pissa] [--steps 120] [--batch 4] [--length 512] --rows results.jsonl
