@@ -36,24 +36,29 @@ def write(path, tasks):
             out.write(json.dumps({"messages": chat}) + "\n")
 
 
-def four_bits(a, folder):
-    base = folder / "nf4"
-    if not base.exists():
-        subprocess.run([a.porism, "convert", a.model, "-o", str(base), "--to", "nf4", "--double-quant"], check=True)
-    return str(base)
-
-
-def perplexity(a, model, adapter):
+def perplexity(a, model, adapter=None):
     command = [a.porism, "measure", "perplexity", a.other, "-m", model, "--chunks", str(a.chunks), "--json"]
     command += ["--adapter", adapter] if adapter else []
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["perplexity"]
 
 
-def tune(a, method, rate, data, folder):
+def base(a, method, folder, known):
+    """The model that a method begins with, and its perplexity: made and measured once."""
+    kind = "nf4" if method == "qlora" else "as it is"
+    if kind not in known:
+        model = a.model
+        if kind == "nf4":
+            model = str(folder / "nf4")
+            subprocess.run([a.porism, "convert", a.model, "-o", model, "--to", "nf4", "--double-quant"], check=True)
+        known[kind] = model, perplexity(a, model)
+    return known[kind]
+
+
+def tune(a, method, rate, data, folder, known):
     variant = method if method in ("rslora", "dora", "pissa") else "lora"
     kind = method if method in ("full", "qlora") else "lora"
     out = folder / f"{method}-{rate}"
-    model = four_bits(a, folder) if method == "qlora" else a.model
+    model, begun = base(a, method, folder, known)
     command = [a.porism, "tune", "--method", kind, "-m", model, "--data", str(data), "--output", str(out), "--lr", str(rate)]
     command += ["--steps", str(a.steps), "--batch", str(a.batch), "--length", str(a.length), "--schedule", "cosine"]
     command += ["--warmup", str(a.steps // 10), "--checkpoint-every", "0", "--validate-every", "0"]
@@ -64,7 +69,7 @@ def tune(a, method, rate, data, folder):
     before, after = [float(word.rstrip(",")) for word in ran.stdout.splitlines()[0].split() if word[0].isdigit()]
     trainable = next(line for line in ran.stderr.splitlines() if line.startswith("trainable"))
     if kind == "full":
-        forgotten = perplexity(a, str(out / "model"), None)
+        forgotten = perplexity(a, str(out / "model"))
     else:
         forgotten = perplexity(a, model, str(out))
     shutil.rmtree(out)
@@ -72,7 +77,8 @@ def tune(a, method, rate, data, folder):
         "method": method, "lr": rate, "steps": a.steps, "batch": a.batch, "length": a.length,
         "trained": int(trainable.split()[1].replace(",", "")), "loss_before": before, "loss_after": after,
         "tokens_per_second": statistics.median(row["tokens_per_second"] for row in log),
-        "peak_rss_bytes": max(row["peak_rss_bytes"] for row in log), "perplexity_before": perplexity(a, model, None), "perplexity_after": forgotten,
+        "peak_rss_bytes": max(row["peak_rss_bytes"] for row in log),
+        "perplexity_before": begun, "perplexity_after": forgotten,
     }
 
 
@@ -100,11 +106,11 @@ def main():
         data.mkdir()
         write(data / "train.jsonl", [task for task in tasks if 601 <= task["task_id"] <= 974])
         write(data / "valid.jsonl", [task for task in tasks if 511 <= task["task_id"] <= 600])
-        best = []
+        best, known = [], {}
         for method in a.methods.split(","):
             for rate in RATES[method]:
                 if (method, rate) not in done:
-                    done[method, rate] = tune(a, method, rate, data, folder)
+                    done[method, rate] = tune(a, method, rate, data, folder, known)
                     with a.rows.open("a") as out:
                         out.write(json.dumps(done[method, rate]) + "\n")
             best.append(min((done[method, rate] for rate in RATES[method]), key=lambda row: row["loss_after"]))

@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use porism_hub::{CacheDir, Network, Silent, ensure_default_model};
 use porism_kernels::{BlockType, Isa, Pool, peak, pool};
 use porism_models::adapter::{Base, attach, targets};
-use porism_models::tape::{BlockMemory, Parameters, TapeExecutor};
+use porism_models::tape::{BlockMemory, Parameter, Parameters, TapeExecutor};
 use porism_models::{Decoder, ModelSource, load_decoder};
 use porism_ops::OpContext;
 use porism_text::examples::Example;
@@ -74,7 +74,8 @@ fn training(c: &mut Criterion) {
         b.iter(|| black_box(peak::f32_multiply_add(&context.pool, context.isa, ROUNDS)));
     });
     for (name, (decoder, parameters), memory, (in_blocks, in_head)) in ways {
-        let adapters: usize = if name == "full" { 0 } else { parameters.iter().map(|(_, var)| var.elem_count()).sum() };
+        let deltas = parameters.iter().filter(|(name, _)| matches!(name, Parameter::Delta { .. }));
+        let adapters: usize = deltas.map(|(_, var)| var.elem_count()).sum();
         let passed = in_blocks * blocks + in_head * head + (in_blocks + 1) * adapters;
         group.throughput(Throughput::Elements((2 * TOKENS * passed) as u64));
         let mut executor = TapeExecutor::new(context.clone(), parameters);

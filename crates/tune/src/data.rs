@@ -57,8 +57,8 @@ pub struct Reading<'a> {
 const FEWEST: usize = 20;
 
 impl Data {
-    /// Reads a file, or a folder with `train` and perhaps `valid` and `test`, in any kind of file that rows are read from or as plain text
-    /// (`.txt`).
+    /// Reads a file, or a folder with `train` and perhaps `valid` and `test`, in any kind of file that rows are read from or as
+    /// plain text (`.txt`).
     ///
     /// # Errors
     /// There is no such file, a line is broken (it is named), or nothing is left to learn.

@@ -297,7 +297,6 @@ impl Recipe {
 
     /// The recipe as a file, with what each key means; keys without a value are there as comments.
     pub fn commented(&self) -> String {
-        // Filled in below: a line of words for each key.
         let mut text = String::new();
         let mut table = toml::Table::try_from(self).unwrap_or_default();
         for (key, words) in KEYS {
